@@ -1,0 +1,24 @@
+//! The state machine of a window.
+//!
+//! ```text
+//! event ─▶ decide ─▶ records ─▶ (journal) ─▶ apply ─▶ state ─▶ pending ─▶ effects
+//!   ▲                                                                        │
+//!   └───────────────────── an effect's outcome is an event ──────────────────┘
+//! ```
+//!
+//! * [`decide`](decide::decide) turns an event into the records that follow from it. It is the only place where
+//!   something is decided.
+//! * [`State::apply`](state::State::apply) takes a record into the state. Live and after a restart it is the same
+//!   function, so the journal replayed gives the state that was live.
+//! * [`pending`](pending::pending) says what must be under way in a state, and when to look again.
+//!
+//! What the steps *do* is not here; the shell performs them and reports [outcomes](step::Outcome).
+
+pub mod advance;
+pub mod decide;
+pub mod event;
+pub mod manual;
+pub mod pending;
+pub mod record;
+pub mod state;
+pub mod step;

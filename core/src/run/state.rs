@@ -1,0 +1,344 @@
+//! The state that the records make.
+//!
+//! Only [`State::apply`] changes it, and only records go in: the same function serves live and after a restart.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use super::record::{MigrationEnd, Origin, Process, Trigger, WindowOutcome};
+use super::step::{CheckResult, Outcome, Step};
+use crate::baseline::{Baseline, Difference};
+use crate::judge::Verdict;
+use crate::notice::Notice;
+use crate::plan::Plan;
+
+/// Everything that is known.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct State {
+    /// The last record's place in the journal.
+    pub seq: u64,
+    /// When the program first started with this journal.
+    pub first_started_at: Option<Timestamp>,
+    /// The last scheduled opening that was opened or left out.
+    pub last_opening: Option<Timestamp>,
+    /// The window that is not settled yet.
+    pub window: Option<Window>,
+    /// Settled windows, oldest first.
+    pub history: Vec<Settled>,
+    /// Notices that are still owed, by id in the order in which they became owed.
+    pub owed: Vec<Owed>,
+    /// How many notices there have been.
+    pub notices_made: u64,
+    /// How many of each trigger's rollbacks there have been, and other counts that metrics want from the start of the journal.
+    pub counts: Counts,
+}
+
+/// Counts over the whole journal.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Counts {
+    /// Rollbacks started, by [`Trigger::name`].
+    pub rollbacks: BTreeMap<&'static str, u64>,
+    /// Rungs failed, by [`Method::kind`](crate::plan::Method::kind).
+    pub rung_failures: BTreeMap<&'static str, u64>,
+    /// Notices owed, by contact and event.
+    pub notices: BTreeMap<(String, &'static str), u64>,
+    /// Deliveries given up.
+    pub dead_lettered: u64,
+    /// Decisions taken, by name: `rollback`, `page`, `hold`, `pass`, `refuse`.
+    pub decisions: BTreeMap<&'static str, u64>,
+}
+
+/// A settled window.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Settled {
+    /// Its id.
+    pub id: String,
+    /// How it ended.
+    pub outcome: WindowOutcome,
+    /// When it opened.
+    pub started_at: Timestamp,
+    /// When it was settled.
+    pub ended_at: Timestamp,
+    /// Place of its first record.
+    pub first_seq: u64,
+}
+
+/// A notice and the channels on which it is still owed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Owed {
+    /// The notice.
+    pub notice: Notice,
+    /// Channels without an end yet.
+    pub open: Vec<String>,
+}
+
+/// The window that is not settled yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Window {
+    /// Its id.
+    pub id: String,
+    /// Who opened it.
+    pub origin: Origin,
+    /// The plan that holds for it.
+    pub plan: Arc<Plan>,
+    /// When it opened.
+    pub started_at: Timestamp,
+    /// Its hard end.
+    pub ends_at: Timestamp,
+    /// Place of its first record.
+    pub first_seq: u64,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Who holds decisions, and why.
+    pub hold: Option<Hold>,
+    /// The number of the last step.
+    pub last_step: u64,
+    /// Steps that started and did not end: the migration and at most one other.
+    pub in_flight: Vec<InFlight>,
+    /// When every signal had been healthy for long enough.
+    pub warmed_up: bool,
+    /// How the preflight ended.
+    pub preflight: Option<Outcome>,
+    /// How the backup ended.
+    pub backup: Option<Outcome>,
+    /// The facts from before the migration.
+    pub baseline: Option<Arc<Baseline>>,
+    /// Where the backup is.
+    pub backup_directory: Option<String>,
+    /// How the migration's command ended.
+    pub migration: Option<Outcome>,
+    /// How we know that the migration is over, and since when.
+    pub migration_ended: Option<(MigrationEnd, Timestamp)>,
+    /// A process of a step that we lost sight of, to be ended or waited for.
+    pub orphan: Option<Orphan>,
+    /// What the rules said last.
+    pub verdict: Verdict,
+    /// Rules with `page` or `freeze` that have fired and still hold.
+    pub paging: Vec<String>,
+    /// The rollback, once there is one.
+    pub rollback: Option<Rollback>,
+    /// The result of each check of the last verification, by name.
+    pub checks: Vec<CheckResult>,
+    /// How many messages the incident has had.
+    pub messages: u64,
+    /// Who has taken charge.
+    pub acknowledged: Option<String>,
+    /// When people were last paged about something that waits for them.
+    pub paged_at: Option<Timestamp>,
+}
+
+/// Where a window stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Phase {
+    /// Preflight, warm-up, backup.
+    Preparing,
+    /// The migration runs.
+    Watching,
+    /// The migration is over.
+    Soaking {
+        /// Until when the application must stay healthy.
+        until: Timestamp,
+    },
+    /// The ladder.
+    RollingBack,
+    /// Automation has come to its end.
+    NeedsOperator {
+        /// Why.
+        reason: String,
+        /// What a person does now.
+        manual: Vec<String>,
+    },
+    /// An operator says it is dealt with; the verification decides.
+    Resolving {
+        /// Why an operator was needed.
+        reason: String,
+        /// What a person was told to do.
+        manual: Vec<String>,
+        /// How far the verification is.
+        proof: Proof,
+    },
+}
+
+/// A hold on decisions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// Who holds.
+    pub who: String,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// A step that started and did not end.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InFlight {
+    /// Its number.
+    pub number: u64,
+    /// What it does.
+    pub step: Step,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// When it must have ended.
+    pub deadline: Timestamp,
+    /// The process that it started.
+    pub process: Option<Process>,
+}
+
+/// A process that we lost sight of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Orphan {
+    /// The number of the step that started it.
+    pub step: u64,
+    /// The process.
+    pub process: Process,
+}
+
+/// A rollback.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rollback {
+    /// Why.
+    pub trigger: Trigger,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// How long it waited for approvals.
+    pub waited: SignedDuration,
+    /// Since when it waits for an approval.
+    pub waiting_since: Option<Timestamp>,
+    /// Whether the approval that was asked for has come.
+    pub approved: bool,
+    /// The gates, in the plan's order.
+    pub gates: Vec<Gate>,
+    /// The rungs tried, in order; the last is the current one.
+    pub attempts: Vec<Attempt>,
+}
+
+/// What is known of a gate.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Gate {
+    /// What it was set to before we changed it.
+    pub prior: Option<String>,
+    /// Where it stands.
+    pub position: GatePosition,
+    /// Why the last attempt to read, close or open it failed.
+    pub failure: Option<String>,
+}
+
+/// Where a gate stands, as far as we know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum GatePosition {
+    /// As we found it.
+    #[default]
+    Untouched,
+    /// A change was started and nobody knows how it ended.
+    Unsure,
+    /// Closed by us.
+    Closed,
+    /// Put back by us.
+    Reopened,
+}
+
+/// One rung being tried.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attempt {
+    /// The rung's place in the plan.
+    pub rung: usize,
+    /// What differed before it acted.
+    pub before: Option<Inspection>,
+    /// How its work ended.
+    pub act: Option<Outcome>,
+    /// How often it was started.
+    pub acts: u32,
+    /// What differed after it acted.
+    pub after: Option<Inspection>,
+    /// Verification with traffic closed, and open.
+    pub proof: Proof,
+    /// Why it failed.
+    pub failure: Option<String>,
+}
+
+/// What an inspection gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inspection {
+    /// The catalog was read.
+    Seen(Difference),
+    /// It could not be read.
+    Unseen(String),
+}
+
+/// How far a verification is: `Some(Ok)` when the stage passed, `Some(Err)` with the checks that did not.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Proof {
+    /// With traffic stopped.
+    pub closed: Option<Result<(), String>>,
+    /// With traffic resumed.
+    pub open: Option<Result<(), String>>,
+}
+
+/// The words for where a window stands: the label of `window_state` and the API's `state`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum StateName {
+    /// Known from the schedule.
+    Scheduled,
+    /// Preflight, warm-up, backup.
+    Preparing,
+    /// The migration runs.
+    Watching,
+    /// The migration is over.
+    Soaking,
+    /// Decisions are held.
+    Held,
+    /// The ladder.
+    RollingBack,
+    /// The ladder's verification.
+    Verifying,
+    /// Automation has come to its end.
+    NeedsOperator,
+    /// Settled: healthy.
+    Passed,
+    /// Settled: nothing was changed.
+    Refused,
+    /// Settled by an operator.
+    Cancelled,
+    /// Settled: rolled back and verified.
+    Recovered,
+}
+
+impl StateName {
+    /// Every name, in the order of a window's life.
+    pub const ALL: [Self; 12] = [
+        Self::Scheduled,
+        Self::Preparing,
+        Self::Watching,
+        Self::Soaking,
+        Self::Held,
+        Self::RollingBack,
+        Self::Verifying,
+        Self::NeedsOperator,
+        Self::Passed,
+        Self::Refused,
+        Self::Cancelled,
+        Self::Recovered,
+    ];
+
+    /// The word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::Preparing => "preparing",
+            Self::Watching => "watching",
+            Self::Soaking => "soaking",
+            Self::Held => "held",
+            Self::RollingBack => "rolling_back",
+            Self::Verifying => "verifying",
+            Self::NeedsOperator => "needs_operator",
+            Self::Passed => "passed",
+            Self::Refused => "refused",
+            Self::Cancelled => "cancelled",
+            Self::Recovered => "recovered",
+        }
+    }
+}

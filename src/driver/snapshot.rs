@@ -1,0 +1,56 @@
+//! What the rest of the program may see of the driver, and what it may ask of it.
+//!
+//! The server and the foreground commands hold a watch of [`Snapshot`]s and a bounded sender of [`Call`]s,
+//! nothing else.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rollbackd_core::judge::{Assessment, RuleView, SignalView};
+use rollbackd_core::plan::Plan;
+use rollbackd_core::run::event::{Refusal, Request};
+use rollbackd_core::run::record::Entry;
+use rollbackd_core::run::state::State;
+use tokio::sync::oneshot;
+
+/// Everything that can be shown, at one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// When it was made.
+    pub at: Timestamp,
+    /// The configuration's plan, or the open window's.
+    pub plan: Arc<Plan>,
+    /// What the records make.
+    pub state: Arc<State>,
+    /// What the judge says.
+    pub assessment: Assessment,
+    /// The signals, in configured order.
+    pub signals: Vec<SignalView>,
+    /// The rules, in configured order.
+    pub rules: Vec<RuleView>,
+    /// The next scheduled opening.
+    pub next_window_at: Option<Timestamp>,
+    /// `Err` with what is missing: journal not writable, database not reachable.
+    pub ready: Result<(), String>,
+    /// Why the last append to the journal failed, until one succeeds.
+    pub journal_error: Option<String>,
+}
+
+/// Something asked of the driver.
+#[derive(Debug)]
+pub enum Call {
+    /// Change something. The answer comes when it is durable.
+    Request {
+        /// What.
+        request: Request,
+        /// The answer: the window's id when one is open.
+        reply: oneshot::Sender<Result<Option<String>, Refusal>>,
+    },
+    /// Read the records of a window, or all of them.
+    Records {
+        /// The window; absent: everything.
+        window: Option<String>,
+        /// The answer: empty when there is no such window, `Err` when the journal cannot be read.
+        reply: oneshot::Sender<Result<Vec<Entry>, String>>,
+    },
+}

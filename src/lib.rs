@@ -1,0 +1,23 @@
+//! rollbackd guards live PostgreSQL migrations: backup and baseline first, then it watches, and when the
+//! application breaks it stops traffic, rolls back, proves the recovery and tells people.
+//!
+//! What is decided is in [`rollbackd_core`]; this crate does it. Dependencies run one way:
+//! `main → cli → driver → adapters → core`.
+
+pub mod backup;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod demo;
+pub mod driver;
+pub mod gate;
+pub mod journal;
+pub mod metrics;
+pub mod notify;
+pub mod postgres;
+pub mod preflight;
+pub mod process;
+pub mod rung;
+pub mod server;
+pub mod signal;
+pub mod verify;
