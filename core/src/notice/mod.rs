@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::Severity;
 
+pub(crate) mod compose;
+
 /// What a notice is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum NoticeEvent {
