@@ -33,6 +33,15 @@ pub fn decide(state: &State, plan: &Arc<Plan>, now: Timestamp, event: Event) -> 
     Ok(draft.entries)
 }
 
+/// Like [`decide`], but nothing new is begun: for the end of a step that comes in while the program is ending.
+pub fn conclude(state: &State, plan: &Arc<Plan>, now: Timestamp, event: Event) -> Vec<Entry> {
+    let mut draft = Draft { state: state.clone(), plan, now, entries: Vec::new() };
+    match draft.take(event) {
+        Ok(()) => draft.entries,
+        Err(_refused) => Vec::new(),
+    }
+}
+
 /// The records so far, and the state that they make.
 struct Draft<'a> {
     state: State,
