@@ -1,0 +1,169 @@
+//! Notices as they are owed in practice, for the tests of this module.
+
+use jiff::{SignedDuration, Timestamp};
+use rollbackd_core::notice::{Message, MessageLinks, Notice, NoticeEvent, Reason};
+
+const WINDOW: &str = "shop-20261122T020000Z";
+
+/// A notice of the window for `Operations`, on its first mail address and its first webhook.
+pub(crate) fn notice(event: NoticeEvent, sequence: u64, state: &str, summary: &str, details: &[&str]) -> Notice {
+    let at: Timestamp = "2026-11-22T02:14:05.120Z".parse().unwrap();
+    Notice {
+        id: format!("{WINDOW}.{sequence}.0"),
+        contact: "Operations".into(),
+        channels: vec!["email 1".into(), "webhook 1".into()],
+        at,
+        not_before: at,
+        expires_at: at + SignedDuration::from_hours(24),
+        message: Message {
+            event,
+            severity: event.severity(),
+            incident_id: WINDOW.into(),
+            sequence,
+            plan: "shop".into(),
+            window: Some(WINDOW.into()),
+            host: "db1".into(),
+            state: state.into(),
+            summary: summary.into(),
+            details: details.iter().map(|&line| line.to_owned()).collect(),
+            reason: None,
+            links: MessageLinks {
+                report: Some(format!("http://127.0.0.1:9187/api/v1/windows/{WINDOW}/report")),
+                status: Some("http://127.0.0.1:9187/".into()),
+                runbook: Some("https://wiki.shop.example/runbooks/rollback".into()),
+            },
+        },
+    }
+}
+
+/// Now, and for a day: for tests that deliver.
+pub(crate) fn fresh(mut notice: Notice) -> Notice {
+    notice.at = crate::clock::now();
+    notice.not_before = notice.at;
+    notice.expires_at = notice.at + SignedDuration::from_hours(24);
+    notice
+}
+
+pub(crate) fn opened() -> Notice {
+    notice(
+        NoticeEvent::WindowOpened,
+        1,
+        "preparing",
+        "The window of shop opened; it ends at 03:00:00 UTC at the latest.",
+        &["The migration starts when the preflight checks have passed and the backup is read back."],
+    )
+}
+
+pub(crate) fn breach() -> Notice {
+    let mut notice = notice(
+        NoticeEvent::BreachDetected,
+        3,
+        "rolling_back",
+        "The application broke 3 min 12 s after the migration started: 31 % of requests failed.",
+        &[
+            "Rule \"error ratio\": 128 of 412 events of signal requests were bad in the last 60 s (31 %, allowed 5 %); \
+             the last one because of status 503.",
+            "Traffic is being stopped; the rollback tries 2 methods in order: script, tables.",
+            "Class: lossy. 1,204 rows written to 14 new tables since the baseline leave the live schema; they are kept.",
+        ],
+    );
+    notice.message.reason = Some(Reason {
+        rule: "error ratio".into(),
+        signal: "requests".into(),
+        observed: 0.31,
+        threshold: 0.05,
+        window_seconds: Some(60.0),
+        samples: 412,
+    });
+    notice
+}
+
+pub(crate) fn started() -> Notice {
+    notice(
+        NoticeEvent::RollbackStarted,
+        4,
+        "rolling_back",
+        "The rollback of shop started; it has until 02:29:05 UTC.",
+        &["Gate edge is closed: users see the maintenance page."],
+    )
+}
+
+pub(crate) fn needs_operator() -> Notice {
+    notice(
+        NoticeEvent::RollbackNeedsOperator,
+        7,
+        "needs_operator",
+        "The rollback could not be completed: both methods failed. Traffic stays stopped until somebody ends it by hand.",
+        &[
+            "Rung 1, script: exit code 1 after 4.2 s; 14 of 14 tables are still there.",
+            "Rung 2, tables: session 4711 (application supavisor, role authenticator) held ACCESS SHARE on public.pages \
+             for 5 min; nothing was changed.",
+            "Connect to the database and remove what the migration added:",
+            "  BEGIN;",
+            "  SET LOCAL lock_timeout = '5s';",
+            "  CREATE SCHEMA IF NOT EXISTS rollbackd_20261122t020000z;",
+            "  ALTER TABLE public.pages SET SCHEMA rollbackd_20261122t020000z;",
+            "  ALTER TABLE public.content_blocks SET SCHEMA rollbackd_20261122t020000z;",
+            "  ALTER TABLE public.page_templates SET SCHEMA rollbackd_20261122t020000z;",
+            "  COMMIT;",
+            "Open the gate edge:",
+            "  rm /run/shop/maintenance",
+            "Then say that it is dealt with; the verification runs once more and decides:",
+            "  rollbackd window resolved --reason 'removed by hand'",
+        ],
+    )
+}
+
+pub(crate) fn recovered() -> Notice {
+    notice(
+        NoticeEvent::RollbackRecovered,
+        6,
+        "recovered",
+        "The application has recovered: rolled back by method tables, verified, traffic resumed 41 s after the breach.",
+        &[
+            "14 tables with 1,204 rows were moved to schema rollbackd_20261122t020000z; nothing was deleted.",
+            "Verified: tables, integrity, auth, posts are served.",
+            "Bring the tables back, when that is wanted:",
+            "  rollbackd undo shop-20261122T020000Z",
+        ],
+    )
+}
+
+pub(crate) fn passed() -> Notice {
+    notice(
+        NoticeEvent::WindowPassed,
+        2,
+        "passed",
+        "The migration of shop passed: the application stayed healthy for 10 min after it.",
+        &["The backup is in /var/lib/shop/backups/pre-migration-20261122T020004Z (48 MB)."],
+    )
+}
+
+pub(crate) fn test() -> Notice {
+    let mut notice = notice(
+        NoticeEvent::NoticeTest,
+        1,
+        "scheduled",
+        "This is a test: nothing happened. You would be reached here.",
+        &[],
+    );
+    notice.id = "test-20261122T021405Z.1.0".into();
+    notice.message.incident_id = "test-20261122T021405Z".into();
+    notice.message.window = None;
+    notice.message.links = MessageLinks::default();
+    notice
+}
+
+/// Text from outside that would like to be markup.
+pub(crate) fn hostile() -> Notice {
+    let mut notice = breach();
+    notice.message.summary = "<script>alert('1')</script> & \"friends\"".into();
+    notice.message.details = vec!["</pre><img src=x onerror=alert(1)>".into(), "  select '<b>' || \"a&b\";".into()];
+    notice.message.plan = "<b>shop</b>".into();
+    notice.message.links.runbook = Some("javascript:alert(1)//\" onclick=\"x".into());
+    notice
+}
+
+pub(crate) fn all() -> Vec<Notice> {
+    vec![opened(), breach(), started(), needs_operator(), recovered(), passed(), test(), hostile()]
+}
