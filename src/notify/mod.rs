@@ -17,7 +17,7 @@ mod trust;
 mod webhook;
 
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 #[cfg(test)]
 mod tests;
 

@@ -1,7 +1,17 @@
-//! Notices as they are owed in practice, for the tests of this module.
+//! Notices as they are owed in practice, and a configuration to send them with, for tests.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use rollbackd_core::notice::{Message, MessageLinks, Notice, NoticeEvent, Reason};
+use rollbackd_core::plan::{Missed, OnCommandFailure, Severity};
+
+use crate::config::model::{
+    Address, Backup, Channel, Config, Contact, Database, Decision, Preflight, Rollback, Secret, Smtp, Tls, TlsMode,
+    Window,
+};
 
 const WINDOW: &str = "shop-20261122T020000Z";
 
@@ -166,4 +176,66 @@ pub(crate) fn hostile() -> Notice {
 
 pub(crate) fn all() -> Vec<Notice> {
     vec![opened(), breach(), started(), needs_operator(), recovered(), passed(), test(), hostile()]
+}
+
+/// A configuration whose only contact, `Operations`, has these channels; everything else is the least that is valid.
+pub(crate) fn config(directory: &Path, channels: Vec<(String, Channel)>, smtp: Option<Smtp>) -> Config {
+    Config {
+        path: directory.join("shop.toml"),
+        directory: directory.to_owned(),
+        source: Arc::new(Secret::new("")),
+        sha256: String::new(),
+        name: "shop".into(),
+        state_dir: directory.join("state"),
+        database: Database {
+            url: Address::new("postgres://shop@127.0.0.1:1/shop".parse().unwrap()),
+            schema: "public".into(),
+            original_tables: Vec::new(),
+            original_schema_file: None,
+            protected_schemas: Vec::new(),
+            tls: Tls { mode: TlsMode::Disable, root_cert: None },
+            connect_timeout: Duration::from_secs(1),
+            statement_timeout: Duration::from_secs(1),
+            lock_timeout: Duration::from_secs(1),
+        },
+        window: Window {
+            schedule: None,
+            timezone: jiff::tz::TimeZone::UTC,
+            timezone_name: "UTC".into(),
+            duration: Duration::from_secs(3600),
+            soak: Duration::from_secs(60),
+            missed: Missed::Skip,
+            command: None,
+            on_command_failure: OnCommandFailure::Rollback,
+        },
+        preflight: Preflight { healthy_for: Duration::ZERO, skip: Vec::new() },
+        backup: Backup { directory: directory.join("backups"), schemas: Vec::new(), jobs: 1, keep: 1 },
+        decision: Decision {
+            confirm: Duration::ZERO,
+            at_least: 1,
+            blind_after: Duration::from_secs(60),
+            witnesses: Vec::new(),
+        },
+        signals: Vec::new(),
+        rules: Vec::new(),
+        rollback: Rollback {
+            budget: Duration::from_secs(900),
+            approve_always: false,
+            repeat_page: Duration::from_secs(900),
+            grace: Duration::from_secs(5),
+            gates: Vec::new(),
+            rungs: Vec::new(),
+        },
+        checks: Vec::new(),
+        contacts: vec![Contact {
+            role: "system administrator".into(),
+            name: "Operations".into(),
+            severity: Severity::Info,
+            after: Duration::ZERO,
+            channels,
+        }],
+        smtp,
+        http: None,
+        runbook: None,
+    }
 }

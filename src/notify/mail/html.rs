@@ -13,7 +13,8 @@ const SHEET: &str = "\
 :root{color-scheme:light dark;supported-color-schemes:light dark}\
 @media (prefers-color-scheme:dark){\
 .page{background:#111418!important}\
-.card{background:#1b2027!important;border-color:#343b45!important}\
+.card{background:#1b2027!important;border-right-color:#343b45!important;border-bottom-color:#343b45!important;\
+border-left-color:#343b45!important}\
 .ink{color:#eceff3!important}\
 .dim{color:#a3adba!important}\
 .line{border-color:#343b45!important}\
@@ -228,8 +229,8 @@ mod tests {
     #[test]
     fn previews_are_written_when_asked_for() {
         let Some(directory) = std::env::var_os("MAIL_PREVIEW").map(std::path::PathBuf::from) else { return };
-        for notice in samples::all() {
-            let name = format!("{}-{}.html", notice.message.event.as_str(), notice.message.sequence);
+        for (place, notice) in samples::all().into_iter().enumerate() {
+            let name = format!("{place}-{}.html", notice.message.event.as_str());
             std::fs::write(directory.join(name), render(&Letter::of(&notice))).unwrap();
         }
     }
