@@ -201,6 +201,11 @@ impl Sender {
     }
 }
 
+/// A client for a single request without credentials, with the same trust as the webhooks'.
+pub(crate) fn plain_client(patience: Duration) -> Result<reqwest::Client, String> {
+    webhook::client(&Trust::load(), patience)
+}
+
 /// What a server or a library said, as one line of bounded length, so that it fits into a record.
 fn one_line(text: &str) -> String {
     const LONGEST: usize = 300;
