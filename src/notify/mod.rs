@@ -35,15 +35,16 @@ use crate::clock;
 use crate::config::model::{Channel, Config};
 
 /// Every label that `attempted` can be called with: values of `reason` in `notice_failures_total`.
-pub const FAILURES: [&str; Cause::ALL.len()] = {
-    let mut labels = [""; Cause::ALL.len()];
-    let mut place = 0;
-    while place < labels.len() {
-        labels[place] = Cause::ALL[place].as_str();
-        place += 1;
-    }
-    labels
-};
+pub const FAILURES: [&str; 8] = [
+    Cause::Connect.as_str(),
+    Cause::Timeout.as_str(),
+    Cause::Tls.as_str(),
+    Cause::Status4xx.as_str(),
+    Cause::Status5xx.as_str(),
+    Cause::Smtp4yz.as_str(),
+    Cause::Smtp5yz.as_str(),
+    Cause::Other.as_str(),
+];
 
 /// Carries notices to contacts.
 pub struct Sender {
@@ -124,12 +125,12 @@ impl Sender {
         match (route, &self.courier) {
             (Route::Mail(to), Some(courier)) => {
                 let mail = courier.compose(notice, to)?;
-                self.persist(notice, attempted, || courier.send(&mail)).await
+                self.persist(notice, channel, attempted, || courier.send(&mail)).await
             }
             (Route::Mail(_), None) => Err("there is no [smtp] to send mail with".to_owned()),
             (Route::Webhook(endpoint), _) => {
                 let body = webhook::standard::body(notice)?;
-                self.persist(notice, attempted, || endpoint.post(&self.client, notice, &body)).await
+                self.persist(notice, channel, attempted, || endpoint.post(&self.client, notice, &body)).await
             }
         }
     }
@@ -138,6 +139,7 @@ impl Sender {
     async fn persist<F>(
         &self,
         notice: &Notice,
+        channel: &str,
         attempted: impl Fn(Option<&str>),
         attempt: impl Fn() -> F,
     ) -> Result<(), String>
@@ -163,13 +165,16 @@ impl Sender {
             };
             let pause = self.pauses.after(failures, since.elapsed(), rand::random());
             let pause = after.map_or(pause, |asked| asked.max(pause)).min(remaining);
-            tracing::debug!(
+            tracing::warn!(
                 event = "notice.retry",
+                plan = notice.message.plan,
+                window = notice.message.window,
                 notice = notice.id,
+                channel,
                 attempt = failures,
                 pause_seconds = pause.as_secs_f64(),
                 error = failure.reason,
-                "a notice is not delivered yet"
+                "a notice is not delivered yet, and is tried again"
             );
             tokio::time::sleep(pause).await;
         }
@@ -204,6 +209,15 @@ impl Sender {
 /// A client for a single request without credentials, with the same trust as the webhooks'.
 pub(crate) fn plain_client(patience: Duration) -> Result<reqwest::Client, String> {
     webhook::client(&Trust::load(), patience)
+}
+
+/// The innermost cause of an error, which is the one that says something.
+pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    one_line(&innermost.to_string())
 }
 
 /// What a server or a library said, as one line of bounded length, so that it fits into a record.

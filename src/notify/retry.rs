@@ -54,18 +54,6 @@ pub(crate) enum Cause {
 }
 
 impl Cause {
-    /// Every cause.
-    pub(crate) const ALL: [Self; 8] = [
-        Self::Connect,
-        Self::Timeout,
-        Self::Tls,
-        Self::Status4xx,
-        Self::Status5xx,
-        Self::Smtp4yz,
-        Self::Smtp5yz,
-        Self::Other,
-    ];
-
     /// The label.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {

@@ -29,7 +29,7 @@ impl<'a> Connection<'a> {
     }
 
     async fn session_for(&self, check: &str) -> Result<&Session, String> {
-        self.session().await.map_err(|_| format!("{check} cannot be checked without the database: see there"))
+        self.session().await.map_err(|_said_there| format!("{check} cannot be checked without the database: see there"))
     }
 
     /// `database`: it answers, and is new enough.

@@ -8,7 +8,7 @@ use rustix::fs::{Access, access};
 
 use super::{Answer, aside, programs, together};
 use crate::config::model::{Address, Config, GateKind};
-use crate::notify::plain_client;
+use crate::notify::{innermost, plain_client};
 
 /// The longest that a canary is waited for when its gate waits longer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -68,6 +68,6 @@ async fn answers(gate: &str, canary: &Address, within: Duration) -> Answer {
         }
         Ok(answer) => failed(format!("answers {}", answer.status())),
         Err(error) if error.is_timeout() => failed(format!("does not answer within {} s", within.as_secs_f64())),
-        Err(_) => failed("does not answer".to_owned()),
+        Err(error) => failed(format!("does not answer ({})", innermost(&error.without_url()))),
     }
 }

@@ -171,7 +171,7 @@ async fn gates_must_be_closable_and_their_canaries_answer() {
         "gate edge: directory ",
         "gate proxy: no-such-program-anywhere is not in this process's PATH",
         "/maintenance answers 503 Service Unavailable, but must answer while traffic is open",
-        "/ does not answer, but must answer while traffic is open",
+        "/ does not answer (Connection refused (os error 111)), but must answer while traffic is open",
     ] {
         assert!(gates.detail.contains(said), "{said} is not in {}", gates.detail);
     }

@@ -13,6 +13,7 @@ use reqwest::StatusCode;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use rollbackd_core::notice::Notice;
 
+use super::innermost;
 use super::retry::{self, Cause, Failure, Then};
 use super::trust::{self, Trust};
 use crate::clock;
@@ -34,7 +35,7 @@ pub(super) fn client(trust: &Trust, timeout: Duration) -> Result<reqwest::Client
         // Notices are rare: a kept connection would be a dead one by the time it is needed.
         .pool_max_idle_per_host(0)
         .build()
-        .map_err(|error| format!("the HTTP client for webhooks cannot be made: {}", chain(&error.without_url())))
+        .map_err(|error| format!("the HTTP client for webhooks cannot be made: {}", innermost(&error.without_url())))
 }
 
 /// Where a contact's webhook is, and how it is signed.
@@ -99,7 +100,7 @@ fn judge(status: StatusCode, after: Option<Duration>) -> Result<(), Failure> {
 /// What a missing answer means.
 fn unanswered(error: reqwest::Error) -> Failure {
     let error = error.without_url();
-    let said = chain(&error);
+    let said = innermost(&error);
     if error.is_timeout() {
         Failure::passing(Cause::Timeout, "the webhook did not answer in time")
     } else if trust::is_tls(&error) {
@@ -112,15 +113,6 @@ fn unanswered(error: reqwest::Error) -> Failure {
     } else {
         Failure::passing(Cause::Other, format!("the webhook did not answer: {said}"))
     }
-}
-
-/// The innermost cause, which is the one that says something.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    super::one_line(&innermost.to_string())
 }
 
 #[cfg(test)]
