@@ -5,10 +5,10 @@
 //! Nothing is remembered here: after a restart the same call is made again and sends the same bytes under the same
 //! id, so receivers can drop the double.
 //!
-//! * [`retry`]: when to try again, and when to give up
-//! * [`mail`] and [`webhook`]: one attempt each, and what its end means
-//! * [`reach`]: whether the servers can be reached, for the preflight
-//! * [`trust`]: whose certificates are believed
+//! * `retry`: when to try again, and when to give up
+//! * `mail` and `webhook`: one attempt each, and what its end means
+//! * `reach`: whether the servers can be reached, for the preflight
+//! * `trust`: whose certificates are believed
 
 mod mail;
 mod reach;
@@ -57,7 +57,8 @@ pub struct Sender {
 
 /// Where a channel leads.
 enum Route {
-    Mail(Mailbox),
+    /// The address, and the contact's place in the configuration's list.
+    Mail(Mailbox, usize),
     Webhook(webhook::Endpoint),
 }
 
@@ -83,13 +84,13 @@ impl Sender {
 
     fn with(config: &Config, settings: &Settings) -> Result<Self, String> {
         let mut routes = BTreeMap::new();
-        for contact in &config.contacts {
+        for (place, contact) in config.contacts.iter().enumerate() {
             for (label, channel) in &contact.channels {
                 let route = match channel {
                     Channel::Email(_) if config.smtp.is_none() => {
                         return Err(format!("contact {:?} has a mail address, but there is no [smtp]", contact.name));
                     }
-                    Channel::Email(mailbox) => Route::Mail(mailbox.clone()),
+                    Channel::Email(mailbox) => Route::Mail(mailbox.clone(), place),
                     Channel::Webhook { url, key } => {
                         Route::Webhook(webhook::Endpoint { url: url.clone(), key: key.clone() })
                     }
@@ -123,11 +124,11 @@ impl Sender {
             ));
         };
         match (route, &self.courier) {
-            (Route::Mail(to), Some(courier)) => {
-                let mail = courier.compose(notice, to)?;
+            (Route::Mail(to, place), Some(courier)) => {
+                let mail = courier.compose(notice, to, *place)?;
                 self.persist(notice, channel, attempted, || courier.send(&mail)).await
             }
-            (Route::Mail(_), None) => Err("there is no [smtp] to send mail with".to_owned()),
+            (Route::Mail(..), None) => Err("there is no [smtp] to send mail with".to_owned()),
             (Route::Webhook(endpoint), _) => {
                 let body = webhook::standard::body(notice)?;
                 self.persist(notice, channel, attempted, || endpoint.post(&self.client, notice, &body)).await
@@ -189,7 +190,7 @@ impl Sender {
 
     /// Whether the mail server greets. `None` when no contact has a mail address.
     pub async fn reach_mail(&self) -> Option<Reached> {
-        let wanted = self.routes.values().any(|route| matches!(route, Route::Mail(_)));
+        let wanted = self.routes.values().any(|route| matches!(route, Route::Mail(..)));
         match &self.courier {
             Some(courier) if wanted => Some(reach::mail(courier).await),
             Some(_) | None => None,
@@ -200,7 +201,7 @@ impl Sender {
     pub async fn reach_webhooks(&self) -> Vec<Reached> {
         reach::webhooks(self.routes.values().filter_map(|route| match route {
             Route::Webhook(endpoint) => Some(endpoint),
-            Route::Mail(_) => None,
+            Route::Mail(..) => None,
         }))
         .await
     }

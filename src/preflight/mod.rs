@@ -4,10 +4,10 @@
 //! servers. All run at once, each within its bound; one that does not end has failed. The results go to the state
 //! machine as [`Finding::Checks`](rollbackd_core::run::step::Finding::Checks), and to `rollbackd check --online`.
 //!
-//! * [`database`]: the server answers, the role has the rights, the tools are there
-//! * [`disk`]: room and rights where backup and journal go
-//! * [`programs`]: scripts and commands that would be started
-//! * [`gates`]: whether traffic could be stopped, and is open now
+//! * `database`: the server answers, the role has the rights, the tools are there
+//! * `disk`: room and rights where backup and journal go
+//! * `programs`: scripts and commands that would be started
+//! * `gates`: whether traffic could be stopped, and is open now
 
 mod database;
 mod disk;

@@ -29,8 +29,8 @@ impl Header for AutoSubmitted {
     }
 }
 
-/// The mail to one address.
-pub(super) fn compose(notice: &Notice, from: &Mailbox, to: &Mailbox) -> Result<Message, String> {
+/// The mail to one address of the contact at this place of the configuration's list.
+pub(super) fn compose(notice: &Notice, from: &Mailbox, to: &Mailbox, place: usize) -> Result<Message, String> {
     let letter = Letter::of(notice);
     let mut mail = Message::builder()
         .from(from.clone())
@@ -39,7 +39,7 @@ pub(super) fn compose(notice: &Notice, from: &Mailbox, to: &Mailbox) -> Result<M
         .subject(letter.subject.clone())
         .message_id(Some(message_id(notice, &notice.id, from)))
         .header(AutoSubmitted);
-    if let Some(first) = first_of_thread(notice) {
+    if let Some(first) = first_of_thread(notice, place) {
         let first = message_id(notice, &first, from);
         mail = mail.in_reply_to(first.clone()).references(first);
     }
@@ -56,19 +56,13 @@ fn message_id(notice: &Notice, id: &str, from: &Mailbox) -> String {
     format!("<{}.{}@{}>", atom(id), atom(&notice.message.host), from.email.domain())
 }
 
-/// The id of the incident's first notice to the same contact, under which mail programs gather all others. `None`
-/// for that notice itself. Ids are `<incident>.<sequence>.<contact>`, so it follows from any other; when it was too
-/// mild to be sent to this contact, the others still gather under its name.
-fn first_of_thread(notice: &Notice) -> Option<String> {
-    let message = &notice.message;
-    if message.sequence <= 1 {
-        return None;
-    }
-    let start = format!("{}.{}.", message.incident_id, message.sequence);
-    Some(match notice.id.strip_prefix(&start) {
-        Some(contact) => format!("{}.1.{contact}", message.incident_id),
-        None => format!("{}.thread", message.incident_id),
-    })
+/// The id of the window's first notice to the same contact, under which mail programs gather all others. `None` for
+/// that notice itself, and outside of a window. Ids are `<window>.<sequence>.<place of the contact>`, so it need not be
+/// remembered; when it was too mild to be sent to this contact, the others still gather under its name.
+fn first_of_thread(notice: &Notice, place: usize) -> Option<String> {
+    let window = notice.message.window.as_ref()?;
+    let first = format!("{window}.1.{place}");
+    (notice.id != first).then_some(first)
 }
 
 /// What an id may hold.
@@ -103,7 +97,7 @@ mod tests {
 
     fn mail(notice: &Notice) -> String {
         let from = mailbox("rollbackd <rollbackd@shop.example>");
-        let mail = compose(notice, &from, &mailbox("ops@shop.example")).unwrap();
+        let mail = compose(notice, &from, &mailbox("ops@shop.example"), 0).unwrap();
         String::from_utf8(mail.formatted()).unwrap()
     }
 
@@ -146,12 +140,18 @@ mod tests {
     }
 
     #[test]
-    fn an_id_of_another_form_still_gives_a_thread() {
+    fn an_id_of_another_form_joins_the_contacts_thread() {
         let mut notice = samples::started();
-        notice.id = "something else>".into();
+        notice.id = "shop-20261122T020000Z.4.1.undeliverable.0.email 1>".into();
         let mail = mail(&notice);
-        assert_eq!(header(&mail, "Message-ID"), Some("<something-else-.db1@shop.example>"));
-        assert_eq!(header(&mail, "References"), Some("<shop-20261122T020000Z.thread.db1@shop.example>"));
+        let id = "<shop-20261122T020000Z.4.1.undeliverable.0.email-1-.db1@shop.example>";
+        assert_eq!(header(&mail, "Message-ID"), Some(id));
+        assert_eq!(header(&mail, "References"), Some("<shop-20261122T020000Z.1.0.db1@shop.example>"));
+    }
+
+    #[test]
+    fn a_test_is_no_part_of_a_thread() {
+        assert_eq!(header(&mail(&samples::test()), "References"), None);
     }
 
     #[test]

@@ -119,15 +119,26 @@ fn paragraph(card: &mut String, sentence: &str) {
 }
 
 fn code(card: &mut String, commands: &[String]) {
-    let commands = escape(&commands.join("\n"));
+    let commands: Vec<String> = commands.iter().map(|line| command(line)).collect();
+    let commands = commands.join("\n");
     append(
         card,
         format_args!(
             "<pre class=\"code\" style=\"margin:0 0 13px;padding:11px 13px;background:#f5f6f8;border:1px solid #dfe3e8;\
-             border-radius:5px;color:#16191d;{MONO};font-size:13px;line-height:1.55;white-space:pre-wrap;\
+             border-radius:5px;color:#16191d;{MONO};font-size:12px;line-height:1.6;white-space:pre-wrap;\
              overflow-wrap:anywhere;word-break:break-word\">{commands}</pre>\n"
         ),
     );
+}
+
+/// Comments among commands stand back.
+fn command(line: &str) -> String {
+    let escaped = escape(line);
+    if line.starts_with("--") {
+        format!("<span class=\"dim\" style=\"color:#5b6673\">{escaped}</span>")
+    } else {
+        escaped
+    }
 }
 
 fn table(card: &mut String, rows: &[(&'static str, String)], ink: &str) {
@@ -225,10 +236,11 @@ mod tests {
         }
     }
 
-    /// Writes every sample where `MAIL_PREVIEW` says, to be looked at in a browser.
+    /// `MAIL_PREVIEW=DIRECTORY cargo test --lib previews -- --ignored` writes every sample, to be looked at in a browser.
     #[test]
-    fn previews_are_written_when_asked_for() {
-        let Some(directory) = std::env::var_os("MAIL_PREVIEW").map(std::path::PathBuf::from) else { return };
+    #[ignore = "writes files for people to look at"]
+    fn previews() {
+        let directory = std::path::PathBuf::from(std::env::var_os("MAIL_PREVIEW").expect("MAIL_PREVIEW is set"));
         for (place, notice) in samples::all().into_iter().enumerate() {
             let name = format!("{place}-{}.html", notice.message.event.as_str());
             std::fs::write(directory.join(name), render(&Letter::of(&notice))).unwrap();

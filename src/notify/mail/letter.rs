@@ -127,7 +127,7 @@ fn number(value: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// Sentences and commands. A line is a command when it is indented, begins with a prompt or ends as SQL does.
+/// Sentences and commands, neighbouring commands together.
 fn blocks(details: &[String]) -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
     for line in details.iter().flat_map(|detail| detail.lines()) {
@@ -135,8 +135,7 @@ fn blocks(details: &[String]) -> Vec<Block> {
         if line.is_empty() {
             continue;
         }
-        let indented = line.starts_with("  ") || line.starts_with('\t');
-        if !(indented || line.starts_with("$ ") || line.ends_with(';')) {
+        if !is_command(line) {
             blocks.push(Block::Sentence(line.trim_start().to_owned()));
             continue;
         }
@@ -153,6 +152,18 @@ fn blocks(details: &[String]) -> Vec<Block> {
         }
     }
     blocks
+}
+
+/// A line is to be typed as it stands when it is indented, begins with a prompt, is SQL or a comment in SQL, or calls
+/// this program with an option.
+fn is_command(line: &str) -> bool {
+    let statement = line.split_once("  --").map_or(line, |(statement, _comment)| statement);
+    line.starts_with("  ")
+        || line.starts_with('\t')
+        || line.starts_with("$ ")
+        || line.starts_with("--")
+        || statement.trim_end().ends_with(';')
+        || (line.starts_with("rollbackd ") && line.contains(" --"))
 }
 
 /// Takes away the indentation that all lines share.
@@ -209,6 +220,27 @@ mod tests {
                 ),
                 Block::Sentence("Then that.".into()),
                 Block::Commands(vec!["ls".into()]),
+            ]
+        );
+    }
+
+    #[test]
+    fn sql_with_its_comments_is_one_block() {
+        let details = [
+            "What to do now:",
+            "-- 3. The original tables:",
+            "SELECT count(*) FROM public.posts;  -- was 3",
+            "Say that it is done; `rollbackd ack` stops the pages.",
+            "rollbackd approve --reason '…'",
+        ];
+        let blocks = blocks(&details.map(str::to_owned));
+        assert_eq!(
+            blocks,
+            [
+                Block::Sentence(details[0].into()),
+                Block::Commands(vec![details[1].into(), details[2].into()]),
+                Block::Sentence(details[3].into()),
+                Block::Commands(vec![details[4].into()]),
             ]
         );
     }

@@ -64,9 +64,9 @@ impl Courier {
         (self.host.clone(), self.port)
     }
 
-    /// Writes the mail.
-    pub(super) fn compose(&self, notice: &Notice, to: &Mailbox) -> Result<lettre::Message, String> {
-        compose::compose(notice, &self.from, to)
+    /// Writes the mail to an address of the contact at this place of the configuration's list.
+    pub(super) fn compose(&self, notice: &Notice, to: &Mailbox, place: usize) -> Result<lettre::Message, String> {
+        compose::compose(notice, &self.from, to, place)
     }
 
     /// One attempt.

@@ -20,11 +20,12 @@ pub(super) fn render(letter: &Letter) -> String {
     }
     for (place, block) in letter.blocks.iter().enumerate() {
         match block {
+            Block::Sentence(sentence) if numbered(sentence) => push(&mut text, sentence, "  ", "     "),
             Block::Sentence(sentence) => push(&mut text, sentence, "- ", "  "),
             Block::Commands(commands) => {
                 text.push('\n');
                 for command in commands {
-                    text.push_str("    ");
+                    text.push_str("  ");
                     text.push_str(command);
                     text.push('\n');
                 }
@@ -41,6 +42,11 @@ pub(super) fn render(letter: &Letter) -> String {
     text.push_str("\n--------\n");
     table(&mut text, &letter.facts);
     text
+}
+
+/// `1. …`: brings its own mark.
+fn numbered(sentence: &str) -> bool {
+    sentence.split_once(". ").is_some_and(|(number, _)| number.len() < 3 && number.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Names and values in two columns.
@@ -93,6 +99,11 @@ mod tests {
     }
 
     #[test]
+    fn steps_keep_their_numbers() {
+        insta::assert_snapshot!(text(&samples::started()));
+    }
+
+    #[test]
     fn a_test_needs_no_sections() {
         insta::assert_snapshot!(text(&samples::test()));
     }
@@ -100,7 +111,8 @@ mod tests {
     #[test]
     fn only_commands_and_unbreakable_words_go_past_the_edge() {
         for notice in samples::all() {
-            for line in text(&notice).lines().filter(|line| !line.starts_with("    ")) {
+            let commands: Vec<&str> = notice.message.details.iter().map(|line| line.trim()).collect();
+            for line in text(&notice).lines().filter(|line| !commands.contains(&line.trim())) {
                 assert!(line.chars().count() <= WIDTH || !line.trim().contains(' '), "{line}");
             }
         }
