@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use super::{Attempts, BOUND, deliver, sender, sender_trusting, short_lived};
+use super::{Attempts, BOUND, deliver, living, sender, sender_trusting};
 use crate::config::model::{Channel, Secret, Smtp, SmtpTls};
 use crate::notify::samples;
 use crate::notify::trust::Trust;
@@ -223,7 +223,7 @@ async fn a_server_that_never_comes_up_lets_the_notice_expire() {
     let port = std::net::TcpListener::bind((host, 0)).unwrap().local_addr().unwrap().port();
     let sender = sender(channel(), Some(smtp(host, port)));
     let attempts = Attempts::default();
-    let error = deliver(&sender, &short_lived(), "email 1", &attempts).await.unwrap_err();
+    let error = deliver(&sender, &living(1000), "email 1", &attempts).await.unwrap_err();
     let said = format!("expired after {} attempts; last: no connection to the mail server: ", attempts.count());
     assert!(error.starts_with(&said), "{error}");
 }
@@ -235,7 +235,7 @@ async fn a_server_that_says_nothing_is_left() {
     smtp.timeout = Duration::from_millis(100);
     let sender = sender(channel(), Some(smtp));
     let attempts = Attempts::default();
-    let error = deliver(&sender, &short_lived(), "email 1", &attempts).await.unwrap_err();
+    let error = deliver(&sender, &living(300), "email 1", &attempts).await.unwrap_err();
     assert!(error.ends_with("last: the mail server did not answer in time"), "{error}");
     assert_eq!(attempts.failures(), ["timeout"]);
 }
@@ -269,7 +269,7 @@ async fn starttls_and_signing_in_work_with_a_trusted_certificate_only() {
 
     let attempts = Attempts::default();
     let distrusting = sender(channel(), Some(signing_in("correct horse")));
-    let error = deliver(&distrusting, &short_lived(), "email 1", &attempts).await.unwrap_err();
+    let error = deliver(&distrusting, &living(300), "email 1", &attempts).await.unwrap_err();
     assert!(error.contains("no secure connection to the mail server"), "{error}");
     assert_eq!(attempts.failures().first().map(String::as_str), Some("tls"));
     assert_eq!(server.fates().len(), 1);
@@ -280,7 +280,7 @@ async fn starttls_is_required_not_hoped_for() {
     let server = Server::start(&[]).await;
     let mut smtp = server.smtp();
     smtp.tls = SmtpTls::StartTls;
-    let error = deliver(&sender(channel(), Some(smtp)), &short_lived(), "email 1", &Attempts::default()).await;
+    let error = deliver(&sender(channel(), Some(smtp)), &living(300), "email 1", &Attempts::default()).await;
     assert!(error.unwrap_err().contains("STARTTLS"));
     assert!(server.got().is_empty());
 }

@@ -65,9 +65,9 @@ async fn deliver(sender: &Sender, notice: &Notice, channel: &str, attempts: &Att
 }
 
 /// A notice that expires soon.
-fn short_lived() -> Notice {
+fn living(milliseconds: i64) -> Notice {
     let mut notice = samples::fresh(samples::started());
-    notice.expires_at = clock::now() + SignedDuration::from_millis(300);
+    notice.expires_at = clock::now() + SignedDuration::from_millis(milliseconds);
     notice
 }
 
@@ -96,4 +96,12 @@ fn a_mail_address_needs_a_mail_server() {
     let channels = vec![("email 1".into(), mail::channel())];
     let error = Sender::new(&samples::config(Path::new("/nonexistent"), channels, None)).unwrap_err();
     assert_eq!(error, "contact \"Operations\" has a mail address, but there is no [smtp]");
+}
+
+#[test]
+fn a_delivery_can_be_a_task_of_its_own() {
+    fn sendable<F: Send>(_: F) {}
+    let sender = sender(webhook::channel("http://127.0.0.1:1/", None), None);
+    sendable(sender.deliver(&samples::started(), "webhook 1", |_| ()));
+    sendable(sender.reach());
 }

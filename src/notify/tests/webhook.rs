@@ -17,7 +17,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::{Attempts, deliver, sender, short_lived};
+use super::{Attempts, deliver, living, sender};
 use crate::clock;
 use crate::config::model::{Address, Channel, SigningKey};
 use crate::notify::samples;
@@ -152,7 +152,7 @@ async fn a_server_that_asks_for_too_much_time_is_asked_once_more_before_the_end(
     let long = answer(503, &[("retry-after", "86400")]);
     let receiver = Receiver::answering([long]).await;
     let sender = sender(channel(&receiver.url, None), None);
-    deliver(&sender, &short_lived(), "webhook 1", &Attempts::default()).await.unwrap();
+    deliver(&sender, &living(2000), "webhook 1", &Attempts::default()).await.unwrap();
     assert_eq!(receiver.got().len(), 2);
 }
 
@@ -191,7 +191,7 @@ async fn a_receiver_that_stalls_is_left_and_the_notice_expires() {
     });
     let sender = sender(channel(&url, None), None);
     let attempts = Attempts::default();
-    let error = deliver(&sender, &short_lived(), "webhook 1", &attempts).await.unwrap_err();
+    let error = deliver(&sender, &living(300), "webhook 1", &attempts).await.unwrap_err();
     assert_eq!(error, "expired after 1 attempt; last: the webhook did not answer in time");
     assert_eq!(attempts.failures(), ["timeout"]);
 }
@@ -203,7 +203,7 @@ async fn a_host_that_is_down_is_tried_until_the_notice_expires() {
     drop(listener);
     let sender = sender(channel(&url, None), None);
     let attempts = Attempts::default();
-    let error = deliver(&sender, &short_lived(), "webhook 1", &attempts).await.unwrap_err();
+    let error = deliver(&sender, &living(1000), "webhook 1", &attempts).await.unwrap_err();
     assert!(attempts.count() >= 2, "{}", attempts.count());
     assert!(attempts.failures().iter().all(|label| label == "connect"), "{:?}", attempts.failures());
     let said = format!("expired after {} attempts; last: no connection to the webhook: ", attempts.count());
@@ -216,7 +216,7 @@ async fn a_broken_secure_connection_is_told_from_a_missing_one() {
     let receiver = Receiver::answering([]).await;
     let sender = sender(channel(&receiver.url.replace("http://", "https://"), None), None);
     let attempts = Attempts::default();
-    let error = deliver(&sender, &short_lived(), "webhook 1", &attempts).await.unwrap_err();
+    let error = deliver(&sender, &living(300), "webhook 1", &attempts).await.unwrap_err();
     assert_eq!(attempts.failures().first().map(String::as_str), Some("tls"), "{error}");
     assert!(error.contains("no secure connection to the webhook"), "{error}");
 }
