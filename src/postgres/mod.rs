@@ -1,1 +1,5 @@
-//! Stub.
+//! Stand-in.
+pub mod catalog;
+pub mod programs;
+pub mod rights;
+pub mod session;
