@@ -1,8 +1,1 @@
-//! Stand-in.
-use crate::config::model::Config;
-
-/// Stand-in.
-#[expect(clippy::unused_async, reason = "stand-in")]
-pub async fn room(_: &Config) -> Result<String, String> {
-    Err("stand-in".into())
-}
+//! Stub.
