@@ -265,7 +265,7 @@ impl Judge {
                 memory.forget_after(now);
             }
         }
-        self.memories.iter().filter_map(|memory| memory.last()).map(|(at, ..)| at).fold(now, Ord::max)
+        self.memories.iter().filter_map(Memory::last).map(|(at, ..)| at).fold(now, Ord::max)
     }
 
     /// Whether a signal is out of sight.
@@ -372,7 +372,7 @@ fn remember(plan: &Plan, signal: usize, now: Timestamp) -> Memory {
     for rule in plan.rules.iter().filter(|rule| rule.signals.iter().any(|one| Some(one.as_str()) == name)) {
         match &rule.condition {
             Condition::Consecutive { count: needed } => {
-                count = count.max(usize::try_from(*needed).unwrap_or(usize::MAX))
+                count = count.max(usize::try_from(*needed).unwrap_or(usize::MAX));
             }
             Condition::ErrorRatioAbove { over, .. } => span = over.iter().copied().fold(span, Ord::max),
         }

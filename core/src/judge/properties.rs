@@ -193,8 +193,8 @@ proptest! {
         let (mut judge, assessments) = live(&plan, 0, &samples);
         let last = assessments.last().expect("at least one");
         if let Some(change) = judge.next_change(last.at) {
-            let wait = change.duration_since(last.at).as_millis_f64() * share as f64 / 1_000.0;
-            let meanwhile = judge.assess(last.at + SignedDuration::from_millis(wait as i64));
+            let wait = change.duration_since(last.at) * i32::try_from(share).expect("small") / 1_000;
+            let meanwhile = judge.assess(last.at + wait);
             prop_assert_eq!(said(&meanwhile, 0), said(last, 0));
         }
     }
