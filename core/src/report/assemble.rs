@@ -295,7 +295,7 @@ impl<'a> Assembly<'a> {
     fn breached(&mut self, trigger: &Trigger, at: Timestamp) {
         self.phase = StateName::RollingBack;
         let evidence = match trigger {
-            Trigger::Rules { evidence } => evidence.clone(),
+            Trigger::Rules { evidence } => evidence.iter().map(Into::into).collect(),
             Trigger::Migration { .. } | Trigger::HardEnd | Trigger::Operator { .. } => Vec::new(),
         };
         self.report.trigger = Some(Why { kind: trigger.name(), at, sentence: trigger.sentence(), evidence });

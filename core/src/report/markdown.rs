@@ -4,7 +4,7 @@
 
 use super::narrate::{Level, rfc, span};
 use super::text::{block, code, escape, item, paragraph, push, table};
-use super::{Attempt, AttemptResult, Check, Class, DeliveryState, NoticeLine, Report};
+use super::{Attempt, AttemptResult, Check, Class, DeliveryState, GatePosition, NoticeLine, Report};
 use crate::run::step::{RemovalFinding, StepResult};
 
 /// Renders the whole report.
@@ -53,14 +53,15 @@ fn manual(out: &mut String, report: &Report) {
 fn facts(out: &mut String, report: &Report) {
     let mut rows: Vec<Vec<String>> = Vec::new();
     let mut fact = |name: &str, value: String| rows.push(vec![name.to_owned(), value]);
-    fact("Window", code(&report.window));
+    fact("Id", code(&report.window));
     fact("Plan", format!("{} on {}", code(&report.plan), code(&report.host)));
     fact("State", escape(report.state));
     fact("Opened by", escape(&report.origin));
     fact("Started", rfc(report.started_at));
     fact("Ended", report.ended_at.map_or_else(|| "still open".to_owned(), rfc));
     fact("Hard end", rfc(report.hard_end));
-    fact("Took", span(report.duration));
+    let so_far = if report.ended_at.is_some() { "" } else { " up to the last record" };
+    fact("Took", format!("{}{so_far}", span(report.duration)));
     fact("Migration", report.command.as_deref().map_or_else(|| "run by somebody else".to_owned(), code));
     if let Some(class) = report.class {
         let meaning = match class {
@@ -72,6 +73,7 @@ fn facts(out: &mut String, report: &Report) {
     if let Some(backup) = &report.backup {
         fact("Backup", format!("{} ({})", code(&backup.directory), size(backup.bytes)));
     }
+    heading(out, "Window");
     table(out, &["Fact", "Value"], &rows);
 }
 
@@ -114,10 +116,12 @@ fn rung(out: &mut String, attempt: &Attempt) {
     };
     list("Why it failed", attempt.failure.as_deref().map(escape));
     list("Before", attempt.before.as_deref().map(escape));
-    list("Work", attempt.detail.as_deref().map(escape));
+    list("Work", work(attempt));
     list("After", attempt.after.as_deref().map(escape));
+    if let Some(removal) = attempt.removal.as_ref().filter(|removal| removal.attempts > 1) {
+        list("Attempts", Some(removal.attempts.to_string()));
+    }
     if let Some(process) = &attempt.process {
-        list("Exit code", Some(process.exit_code.map_or_else(|| "none".to_owned(), |exit| exit.to_string())));
         list("Output kept in", process.output_file.as_deref().map(code));
     }
     out.push('\n');
@@ -128,6 +132,16 @@ fn rung(out: &mut String, attempt: &Attempt) {
     if let Some(found) = &attempt.removal {
         removal(out, found, attempt.work == Some(StepResult::Succeeded));
     }
+}
+
+/// What the work came to, with the exit code where its own words leave it out.
+fn work(attempt: &Attempt) -> Option<String> {
+    let detail = escape(attempt.detail.as_deref()?);
+    let exit = attempt.process.as_ref().and_then(|process| process.exit_code);
+    Some(match exit.filter(|_| !detail.contains("exit")) {
+        Some(exit) => format!("{detail} (exit code {exit})"),
+        None => detail,
+    })
 }
 
 fn removal(out: &mut String, found: &RemovalFinding, done: bool) {
@@ -154,7 +168,9 @@ fn removal(out: &mut String, found: &RemovalFinding, done: bool) {
     ] {
         if !objects.is_empty() {
             paragraph(out, title);
-            objects.iter().for_each(|object| item(out, &escape(object)));
+            for object in objects {
+                item(out, &escape(object));
+            }
             out.push('\n');
         }
     }
@@ -196,7 +212,7 @@ fn remains(out: &mut String, report: &Report) {
 }
 
 fn gates(out: &mut String, report: &Report) {
-    if report.gates.is_empty() {
+    if report.gates.iter().all(|gate| gate.position == GatePosition::Untouched && gate.failure.is_none()) {
         return;
     }
     heading(out, "Gates");
@@ -248,8 +264,8 @@ fn timeline(out: &mut String, report: &Report) {
             Level::Warning => " **warning:**",
             Level::Info | Level::Detail => "",
         };
-        let offset = span(line.offset);
-        item(out, &format!("{} +{}{mark} {}", rfc(line.at), offset, escape(&line.sentence)));
+        let offset = jiff::SignedDuration::from_secs(line.offset.as_secs());
+        item(out, &format!("{} (+{offset:#}){mark} {}", rfc(line.at), escape(&line.sentence)));
     }
     out.push('\n');
 }

@@ -121,7 +121,55 @@ pub struct Why {
     /// In one sentence.
     pub sentence: String,
     /// The evidence of each breached rule.
-    pub evidence: Vec<Evidence>,
+    pub evidence: Vec<Proof>,
+}
+
+/// The evidence of one breached rule, as a report shows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Proof {
+    /// The rule.
+    pub rule: String,
+    /// The signal, or several joined by `, `.
+    pub signal: String,
+    /// What was observed.
+    pub observed: f64,
+    /// What is allowed.
+    pub threshold: f64,
+    /// The window that was looked at, where the condition has one.
+    #[serde(rename = "window_seconds", serialize_with = "seconds_or_none")]
+    pub window: Option<SignedDuration>,
+    /// Events behind the observation.
+    pub samples: u64,
+    /// The reason that the latest bad sample gave.
+    pub last_reason: Option<String>,
+    /// When the rule began to hold.
+    #[serde(serialize_with = "instant")]
+    pub since: Timestamp,
+    /// When it was evaluated.
+    #[serde(serialize_with = "instant")]
+    pub at: Timestamp,
+    /// Tables that its signals implicate.
+    pub implicates: Vec<String>,
+    /// All of this in one sentence.
+    pub sentence: String,
+}
+
+impl From<&Evidence> for Proof {
+    fn from(evidence: &Evidence) -> Self {
+        Self {
+            rule: evidence.rule.clone(),
+            signal: evidence.signal.clone(),
+            observed: evidence.observed,
+            threshold: evidence.threshold,
+            window: evidence.window,
+            samples: evidence.samples,
+            last_reason: evidence.last_reason.clone(),
+            since: evidence.since,
+            at: evidence.at,
+            implicates: evidence.implicates.clone(),
+            sentence: evidence.sentence.clone(),
+        }
+    }
 }
 
 /// How a rung ended.
@@ -337,7 +385,6 @@ impl Report {
 }
 
 /// An instant in RFC 3339, UTC, with milliseconds: the only form in which times leave a report.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands references")]
 fn instant<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&narrate::rfc(*at))
 }

@@ -92,7 +92,7 @@ impl Narrator {
                 (Level::Warning, format!("rollbackd {version} started and read the journal"))
             }
             Record::OpeningMissed { opening, reason } => {
-                (Level::Warning, format!("the opening of {opening} was left out: {reason}"))
+                (Level::Warning, format!("the opening of {} was left out: {reason}", rfc(*opening)))
             }
             Record::WindowOpened { id, origin, ends_at, .. } => (
                 Level::Info,
@@ -174,6 +174,9 @@ impl Narrator {
         let took = took.unwrap_or_default();
         let detail = &outcome.detail;
         match outcome.result {
+            StepResult::Succeeded if self.is_minor(number) => {
+                (Level::Detail, with(": ", &format!("{words} succeeded{took}"), detail))
+            }
             StepResult::Succeeded => (Level::Info, with(": ", &format!("{words} succeeded{took}"), detail)),
             StepResult::Failed => (Level::Warning, with(": ", &format!("{words} failed{took}"), detail)),
             StepResult::TimedOut => (Level::Warning, with(": ", &format!("{words} ran out of time{took}"), detail)),
@@ -181,6 +184,11 @@ impl Narrator {
                 (Level::Warning, with(": ", &format!("{words} was interrupted, nobody knows how it ended"), detail))
             }
         }
+    }
+
+    /// Whether a step is no milestone when all is well.
+    fn is_minor(&self, number: u64) -> bool {
+        matches!(self.steps.get(&number), Some((Step::ReadGate { .. }, _)))
     }
 
     fn step_words(&self, number: u64) -> String {

@@ -53,30 +53,12 @@ impl Ending {
         } else {
             summary.push(format!("The window is still open; this is what was known at {}.", rfc(self.last_at)));
         }
-        if let (Some(why), Some(attempt)) = (&report.trigger, report.rungs.last()) {
-            let took = span(self.last_at.duration_since(why.at));
-            let checks = tally(&report.checks);
-            summary.push(match attempt.result {
-                AttemptResult::Recovered => {
-                    format!(
-                        "Rung {} ({}) brought it back, {took} after the breach; {checks}.",
-                        attempt.number, attempt.kind
-                    )
-                }
-                AttemptResult::Failed | AttemptResult::Unfinished => {
-                    format!("{} tried; {checks}.", counted(report.rungs.len(), "rung"))
-                }
-            });
-        }
-        let stopped: Vec<&str> = report
-            .gates
-            .iter()
-            .filter(|gate| matches!(gate.position, GatePosition::Closed | GatePosition::Unsure))
-            .map(|gate| gate.name.as_str())
-            .collect();
-        if !stopped.is_empty() {
-            summary.push(format!("Traffic is not fully resumed: see gate {}.", stopped.join(", ")));
-        }
+        summary.extend(self.ladder(report));
+        summary.extend(report.gates.iter().filter_map(|gate| match gate.position {
+            GatePosition::Closed => Some(format!("Gate {} is closed: traffic is stopped.", gate.name)),
+            GatePosition::Unsure => Some(format!("Gate {} may be closed: nobody knows for sure.", gate.name)),
+            GatePosition::Untouched | GatePosition::Reopened => None,
+        }));
         if report.class == Some(Class::Lossy) {
             summary.push(format!(
                 "Rows that had been written to the new tables left the live schema: {}.",
@@ -84,6 +66,27 @@ impl Ending {
             ));
         }
         summary
+    }
+
+    /// How far the ladder was climbed: `Rung 1 (script) failed; from the breach to the recovery it took 12.8 s; …`.
+    fn ladder(&self, report: &Report) -> Option<String> {
+        let why = report.trigger.as_ref()?;
+        let last = report.rungs.last()?;
+        let name = |rung: &Attempt| format!("{} ({})", rung.number, rung.kind);
+        let failed: Vec<String> =
+            report.rungs.iter().filter(|rung| rung.result == AttemptResult::Failed).map(name).collect();
+        let noun = if failed.len() == 1 { "rung" } else { "rungs" };
+        let failed = (!failed.is_empty()).then(|| format!("{noun} {} failed", failed.join(" and ")));
+        let end = match last.result {
+            AttemptResult::Recovered => {
+                let took = span(self.last_at.duration_since(why.at));
+                Some(format!("from the breach to the recovery it took {took}"))
+            }
+            AttemptResult::Unfinished => Some(format!("rung {} has not come to an end", name(last))),
+            AttemptResult::Failed => None,
+        };
+        let parts: Vec<String> = failed.into_iter().chain(end).chain([tally(&report.checks)]).collect();
+        Some(sentence(&parts.join("; ")))
     }
 }
 
@@ -124,7 +127,7 @@ fn lost(rungs: &[Attempt]) -> String {
 fn tally(checks: &[Check]) -> String {
     let failed = checks.iter().filter(|check| !check.passed).count();
     match (checks.len(), failed) {
-        (0, _) => "no verification has ended".to_owned(),
+        (0, _) => "no verification was reached".to_owned(),
         (1, 0) => "its one check passed".to_owned(),
         (all, 0) => format!("all {all} checks passed"),
         (all, failed) => format!("{failed} of {} failed", counted(all, "check")),

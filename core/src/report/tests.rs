@@ -274,6 +274,7 @@ fn the_json_of_a_report() {
     assert_eq!(report["class"], "lossy");
     assert_eq!(report["trigger"]["kind"], "rule");
     assert_eq!(report["trigger"]["evidence"][0]["samples"], 3);
+    assert_eq!(report["trigger"]["evidence"][0]["at"], "2026-11-22T02:05:52.560Z");
     assert_eq!(report["gates"][0]["position"], "reopened");
     assert_eq!(report["rungs"][1]["removal"]["quarantine"], "rollbackd_20261122t020000z");
     assert_eq!(report["checks"].as_array().map(Vec::len), Some(4));

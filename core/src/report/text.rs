@@ -15,7 +15,7 @@ pub(super) fn escape(text: &str) -> String {
     while let Some(letter) = letters.next() {
         // An underscore inside a word, as in a table's name, is no markup.
         let inside = before.is_alphanumeric() && letters.peek().is_some_and(|next| next.is_alphanumeric());
-        if matches!(letter, '\\' | '`' | '*' | '[' | ']' | '<' | '>' | '|') || (letter == '_' && !inside) {
+        if matches!(letter, '\\' | '`' | '*' | '[' | '<' | '|') || (letter == '_' && !inside) {
             escaped.push('\\');
         }
         escaped.push(letter);
@@ -86,9 +86,11 @@ fn wrap(out: &mut String, text: &str, first: &str, rest: &str) {
     out.push('\n');
 }
 
-/// A word that would begin a list, a heading or a rule at the start of a line, so that it does not.
+/// A word that would begin a list, a quotation, a heading or a rule at the start of a line, so that it does not.
 fn defused(word: &str) -> String {
-    let marker = word.chars().all(|letter| matches!(letter, '-' | '+' | '=' | '#')) || word.starts_with("~~~");
+    let marker = word.chars().all(|letter| matches!(letter, '-' | '+' | '=' | '#'))
+        || word.starts_with("~~~")
+        || word.starts_with('>');
     if marker {
         return format!("\\{word}");
     }
@@ -146,7 +148,39 @@ pub(super) fn push(out: &mut String, what: std::fmt::Arguments<'_>) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Pipes that separate cells.
+    fn separators(line: &str) -> usize {
+        let mut escaped = false;
+        line.chars()
+            .filter(|letter| {
+                let separates = *letter == '|' && !escaped;
+                escaped = *letter == '\\' && !escaped;
+                separates
+            })
+            .count()
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_breaks_out_of_its_cell(text in "[a|\\\\`\n_*<> ]{0,20}") {
+            let mut out = String::new();
+            table(&mut out, &["one", "two"], &[vec![escape(&text), "x".to_owned()]]);
+            let lines: Vec<&str> = out.trim_end().lines().collect();
+            prop_assert_eq!(lines.len(), 3);
+            prop_assert!(lines.iter().all(|line| separators(line) == 3), "{}", out);
+        }
+
+        #[test]
+        fn no_text_breaks_out_of_its_block(text in "[a`\n~]{0,30}") {
+            let block = block(&text);
+            let fence: String = block.chars().take_while(|letter| *letter == '`').collect();
+            prop_assert_eq!(block.matches(&fence).count(), 2);
+        }
+    }
 
     #[test]
     fn nothing_from_outside_is_markup() {
@@ -155,7 +189,7 @@ mod tests {
             ("content_blocks", "content_blocks"),
             ("_this_", "\\_this\\_"),
             ("a|b\nc\t\u{1b}[31m d", "a\\|b c \\[31m d"),
-            ("`x` *y* <b>", "\\`x\\` \\*y\\* \\<b\\>"),
+            ("`x` *y* <b>", "\\`x\\` \\*y\\* \\<b>"),
             ("back\\slash", "back\\\\slash"),
         ] {
             assert_eq!(escape(text), expected);
@@ -170,7 +204,9 @@ mod tests {
     #[test]
     fn a_wrapped_line_never_begins_like_a_list_or_a_heading() {
         let long = "word ".repeat(15);
-        for (word, expected) in [("-", "\\-"), ("##", "\\##"), ("1.", "1\\."), ("---", "\\---"), ("-c", "-c")] {
+        for (word, expected) in
+            [("-", "\\-"), ("##", "\\##"), ("1.", "1\\."), ("---", "\\---"), (">", "\\>"), ("-c", "-c")]
+        {
             let mut out = String::new();
             paragraph(&mut out, &format!("{long}12345 {word} end"));
             let second = out.lines().nth(1).expect("two lines");
