@@ -70,7 +70,7 @@ impl Narrator {
     /// Tells the next record.
     pub fn tell(&mut self, entry: &Entry) -> Line {
         self.remember(entry);
-        let (level, sentence) = self.sentence(entry);
+        let (level, sentence) = (self.level(&entry.record), self.sentence(entry));
         let offset = self.opened_at.map_or(SignedDuration::ZERO, |opened| entry.at.duration_since(opened));
         Line { seq: entry.seq, at: entry.at, offset, level, sentence }
     }
@@ -86,104 +86,119 @@ impl Narrator {
         }
     }
 
-    fn sentence(&self, entry: &Entry) -> (Level, String) {
+    fn sentence(&self, entry: &Entry) -> String {
         match &entry.record {
-            Record::Started { version } => {
-                (Level::Warning, format!("rollbackd {version} started and read the journal"))
-            }
+            Record::Started { version } => format!("rollbackd {version} started and read the journal"),
             Record::OpeningMissed { opening, reason } => {
-                (Level::Warning, format!("the opening of {} was left out: {reason}", rfc(*opening)))
+                format!("the opening of {} was left out: {reason}", rfc(*opening))
             }
-            Record::WindowOpened { id, origin, ends_at, .. } => (
-                Level::Info,
-                format!("window {id} opened by {}, until {} at the latest", opener(origin), rfc(*ends_at)),
-            ),
+            Record::WindowOpened { id, origin, ends_at, .. } => {
+                format!("window {id} opened by {}, until {} at the latest", opener(origin), rfc(*ends_at))
+            }
             Record::StepStarted { step, deadline, .. } => {
-                (Level::Detail, format!("{} started, until {} at the latest", self.words(step), rfc(*deadline)))
+                format!("{} started, until {} at the latest", self.words(step), rfc(*deadline))
             }
             Record::ProcessStarted { step, process } => {
-                (Level::Detail, format!("{} runs as process {}", self.step_words(*step), process.pid))
+                format!("{} runs as process {}", self.step_words(*step), process.pid)
             }
             Record::StepEnded { number, outcome } => self.ended(*number, outcome, entry.at),
             Record::WarmedUp { healthy_since } => {
-                (Level::Info, format!("every signal has been healthy since {}", rfc(*healthy_since)))
+                format!("every signal has been healthy since {}", rfc(*healthy_since))
             }
-            Record::MigrationFinished { how, detail } => {
-                let level = match how {
-                    MigrationEnd::Succeeded | MigrationEnd::Reported => Level::Info,
-                    MigrationEnd::FailedAndLeft | MigrationEnd::HardEnd | MigrationEnd::ExitUnknown => Level::Warning,
-                };
-                (level, format!("the migration is over, the soak begins: {detail}"))
-            }
+            Record::MigrationFinished { detail, .. } => format!("the migration is over, the soak begins: {detail}"),
             Record::VerdictChanged { from, to, detail } => {
-                let level = match to {
-                    Verdict::Healthy => Level::Info,
-                    Verdict::Suspect | Verdict::Blind => Level::Warning,
-                    Verdict::Breached => Level::Critical,
-                };
-                (level, with("; ", &format!("the verdict went from {} to {}", verdict(*from), verdict(*to)), detail))
+                with("; ", &format!("the verdict went from {} to {}", verdict(*from), verdict(*to)), detail)
             }
-            Record::RulePaged { evidence } => {
-                (Level::Warning, format!("people are asked to look: {}", evidence.sentence))
-            }
-            Record::RuleQuieted { rule } => (Level::Info, format!("rule \"{rule}\" no longer holds")),
-            Record::HoldStarted { who, reason } => {
-                (Level::Warning, with(": ", &format!("{who} holds decisions"), reason))
-            }
-            Record::HoldEnded { who, reason } => (Level::Info, with(": ", &format!("{who} ended the hold"), reason)),
-            Record::BreachDetected { trigger } => {
-                (Level::Critical, format!("the rollback is due and starts: {}", trigger.sentence()))
-            }
-            Record::RungStarted { rung } => (Level::Info, format!("{} is tried", self.rung(*rung))),
-            Record::ApprovalRequested { rung } => {
-                (Level::Critical, format!("{} waits for an operator's approval", self.rung(*rung)))
-            }
+            Record::RulePaged { evidence } => format!("people are asked to look: {}", evidence.sentence),
+            Record::RuleQuieted { rule } => format!("rule \"{rule}\" no longer holds"),
+            Record::HoldStarted { who, reason } => with(": ", &format!("{who} holds decisions"), reason),
+            Record::HoldEnded { who, reason } => with(": ", &format!("{who} ended the hold"), reason),
+            Record::BreachDetected { trigger } => format!("the rollback is due and starts: {}", trigger.sentence()),
+            Record::RungStarted { rung } => format!("{} is tried", self.rung(*rung)),
+            Record::ApprovalRequested { rung } => format!("{} waits for an operator's approval", self.rung(*rung)),
             Record::ApprovalGiven { rung, who, reason } => {
-                (Level::Info, with(": ", &format!("{who} approved {}", self.rung(*rung)), reason))
+                with(": ", &format!("{who} approved {}", self.rung(*rung)), reason)
             }
-            Record::RungFailed { rung, reason } => (Level::Critical, format!("{} failed: {reason}", self.rung(*rung))),
-            Record::OperatorNeeded { reason, .. } => (Level::Critical, format!("an operator is needed: {reason}")),
+            Record::RungFailed { rung, reason } => format!("{} failed: {reason}", self.rung(*rung)),
+            Record::OperatorNeeded { reason, .. } => format!("an operator is needed: {reason}"),
             Record::ResolutionStarted { who, reason } => {
-                (Level::Info, with(": ", &format!("{who} says that the incident is dealt with"), reason))
+                with(": ", &format!("{who} says that the incident is dealt with"), reason)
             }
             Record::ResolutionFailed { reason } => {
-                (Level::Critical, format!("the verification did not pass, an operator is still needed: {reason}"))
+                format!("the verification did not pass, an operator is still needed: {reason}")
             }
-            Record::Acknowledged { who, reason } => {
-                (Level::Info, with(": ", &format!("{who} has taken charge"), reason))
-            }
-            Record::PageRepeated => (Level::Warning, "people were paged again".to_owned()),
-            Record::WindowSettled { outcome, detail } => settled(*outcome, detail),
-            Record::NoticeOwed { notice } => (Level::Detail, format!("notice {} is owed", self.notice(&notice.id))),
+            Record::Acknowledged { who, reason } => with(": ", &format!("{who} has taken charge"), reason),
+            Record::PageRepeated => "people were paged again".to_owned(),
+            Record::WindowSettled { outcome, detail } => with(": ", settled(*outcome), detail),
+            Record::NoticeOwed { notice } => format!("notice {} is owed", self.notice(&notice.id)),
             Record::NoticeDelivered { notice, channel } => {
-                (Level::Detail, format!("notice {} was delivered by {channel}", self.notice(notice)))
+                format!("notice {} was delivered by {channel}", self.notice(notice))
             }
             Record::NoticeDead { notice, channel, reason } => {
-                (Level::Warning, format!("notice {} cannot be delivered by {channel}: {reason}", self.notice(notice)))
+                format!("notice {} cannot be delivered by {channel}: {reason}", self.notice(notice))
             }
-            Record::NoticeCancelled { notice } => {
-                (Level::Detail, format!("notice {} is not needed any more", self.notice(notice)))
-            }
+            Record::NoticeCancelled { notice } => format!("notice {} is not needed any more", self.notice(notice)),
+        }
+    }
+
+    fn level(&self, record: &Record) -> Level {
+        match record {
+            Record::StepStarted { .. }
+            | Record::ProcessStarted { .. }
+            | Record::NoticeOwed { .. }
+            | Record::NoticeDelivered { .. }
+            | Record::NoticeCancelled { .. } => Level::Detail,
+            Record::WindowOpened { .. }
+            | Record::WarmedUp { .. }
+            | Record::RuleQuieted { .. }
+            | Record::HoldEnded { .. }
+            | Record::RungStarted { .. }
+            | Record::ApprovalGiven { .. }
+            | Record::ResolutionStarted { .. }
+            | Record::Acknowledged { .. } => Level::Info,
+            Record::Started { .. }
+            | Record::OpeningMissed { .. }
+            | Record::RulePaged { .. }
+            | Record::HoldStarted { .. }
+            | Record::PageRepeated
+            | Record::NoticeDead { .. } => Level::Warning,
+            Record::BreachDetected { .. }
+            | Record::ApprovalRequested { .. }
+            | Record::RungFailed { .. }
+            | Record::OperatorNeeded { .. }
+            | Record::ResolutionFailed { .. } => Level::Critical,
+            Record::StepEnded { number, outcome } => match outcome.result {
+                StepResult::Succeeded if self.is_minor(*number) => Level::Detail,
+                StepResult::Succeeded => Level::Info,
+                StepResult::Failed | StepResult::TimedOut | StepResult::Unknown => Level::Warning,
+            },
+            Record::MigrationFinished { how, .. } => match how {
+                MigrationEnd::Succeeded | MigrationEnd::Reported => Level::Info,
+                MigrationEnd::FailedAndLeft | MigrationEnd::HardEnd | MigrationEnd::ExitUnknown => Level::Warning,
+            },
+            Record::VerdictChanged { to, .. } => match to {
+                Verdict::Healthy => Level::Info,
+                Verdict::Suspect | Verdict::Blind => Level::Warning,
+                Verdict::Breached => Level::Critical,
+            },
+            Record::WindowSettled { outcome, .. } => match outcome {
+                WindowOutcome::Passed | WindowOutcome::Recovered => Level::Info,
+                WindowOutcome::Refused | WindowOutcome::Cancelled | WindowOutcome::Abandoned => Level::Warning,
+            },
         }
     }
 
     /// How a step ended.
-    fn ended(&self, number: u64, outcome: &Outcome, at: Timestamp) -> (Level, String) {
-        let words = self.step_words(number);
+    fn ended(&self, number: u64, outcome: &Outcome, at: Timestamp) -> String {
         let took = self.steps.get(&number).map(|(_, started)| format!(" ({})", span(at.duration_since(*started))));
         let took = took.unwrap_or_default();
-        let detail = &outcome.detail;
-        match outcome.result {
-            StepResult::Succeeded if self.is_minor(number) => {
-                (Level::Detail, with(": ", &format!("{words} succeeded{took}"), detail))
-            }
-            StepResult::Succeeded => (Level::Info, with(": ", &format!("{words} succeeded{took}"), detail)),
-            StepResult::Failed => (Level::Warning, with(": ", &format!("{words} failed{took}"), detail)),
-            StepResult::TimedOut => (Level::Warning, with(": ", &format!("{words} ran out of time{took}"), detail)),
-            StepResult::Unknown => {
-                (Level::Warning, with(": ", &format!("{words} was interrupted, nobody knows how it ended"), detail))
-            }
-        }
+        let how = match outcome.result {
+            StepResult::Succeeded => format!("succeeded{took}"),
+            StepResult::Failed => format!("failed{took}"),
+            StepResult::TimedOut => format!("ran out of time{took}"),
+            StepResult::Unknown => "was interrupted, nobody knows how it ended".to_owned(),
+        };
+        with(": ", &format!("{} {how}", self.step_words(number)), &outcome.detail)
     }
 
     /// Whether a step is no milestone when all is well.
@@ -201,7 +216,11 @@ impl Narrator {
             Step::Preflight => "the preflight".to_owned(),
             Step::Backup => "the backup with the baseline".to_owned(),
             Step::Migrate => "the migration".to_owned(),
-            Step::EndProcess { of } => format!("ending {}", self.step_words(*of)),
+            // Only a journal that is not ours could name an ending here; it must not lead round in circles.
+            Step::EndProcess { of } => match self.steps.get(of) {
+                Some((Step::EndProcess { .. }, _)) | None => format!("ending the process of step {of}"),
+                Some((step, _)) => format!("ending the process of {}", self.words(step)),
+            },
             Step::ReadGate { gate } => format!("reading gate {}", self.gate(*gate)),
             Step::CloseGate { gate } => format!("closing gate {}", self.gate(*gate)),
             Step::OpenGate { gate } => format!("reopening gate {}", self.gate(*gate)),
@@ -256,17 +275,14 @@ pub(super) fn method(rung: &Rung) -> String {
     }
 }
 
-fn settled(outcome: WindowOutcome, detail: &str) -> (Level, String) {
-    let (level, words) = match outcome {
-        WindowOutcome::Passed => (Level::Info, "the window passed"),
-        WindowOutcome::Refused => (Level::Warning, "the window was refused, nothing was changed"),
-        WindowOutcome::Cancelled => (Level::Warning, "the window was cancelled"),
-        WindowOutcome::Recovered => (Level::Info, "the application has recovered"),
-        WindowOutcome::Abandoned => {
-            (Level::Warning, "an operator settled the window without a verification that passed")
-        }
-    };
-    (level, with(": ", words, detail))
+const fn settled(outcome: WindowOutcome) -> &'static str {
+    match outcome {
+        WindowOutcome::Passed => "the window passed",
+        WindowOutcome::Refused => "the window was refused, nothing was changed",
+        WindowOutcome::Cancelled => "the window was cancelled",
+        WindowOutcome::Recovered => "the application has recovered",
+        WindowOutcome::Abandoned => "an operator settled the window without a verification that passed",
+    }
 }
 
 const fn verdict(verdict: Verdict) -> &'static str {
