@@ -190,10 +190,12 @@ pub(super) struct Pipes {
 impl Pipes {
     /// Reads until both streams have ended. May be dropped and called again without losing anything.
     async fn drain(&mut self) {
-        let mut out = [0; 8192];
-        let mut err = [0; 8192];
+        let mut out = vec![0; 8192];
+        let mut err = vec![0; 8192];
         while self.stdout.is_some() || self.stderr.is_some() {
             tokio::select! {
+                // What is there at the same time is taken in this order: the last line is to be the complaint.
+                biased;
                 read = read(&mut self.stdout, &mut out), if self.stdout.is_some() => {
                     self.both.push(read);
                     self.only_stdout.push(read);
