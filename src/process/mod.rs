@@ -96,7 +96,7 @@ impl Ended {
         let how = match self.how {
             How::Exited(code) => format!("exited with {code}"),
             How::Signalled(number) => format!("was ended by signal {number}"),
-            How::TimedOut => format!("was ended after {:?}, its time was up", Duration::from_secs(self.took.as_secs())),
+            How::TimedOut => "was ended because its time was up".to_owned(),
             How::Stopped => "was ended on request".to_owned(),
         };
         match self.last_line() {
