@@ -1,4 +1,4 @@
-//! Signing in with a test account, as GoTrue (Supabase Auth) wants it.
+//! Signing in with a test account, as Supabase Auth wants it.
 //!
 //! The health endpoint of the service answers without its database and proves nothing; a session does.
 
