@@ -8,7 +8,7 @@ mod failure;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::dns::{Name, Resolve, Resolving};
@@ -59,12 +59,12 @@ pub(crate) struct Body {
 }
 
 impl Client {
-    /// A client with the system's trusted certificates.
+    /// A client.
     ///
     /// # Errors
-    /// When there are none.
+    /// When TLS cannot be set up.
     pub(crate) fn new() -> Result<Self, String> {
-        choose_cryptography();
+        let tls = tls().map_err(|error| format!("TLS cannot be set up: {error}"))?;
         let addresses = Arc::new(Addresses::default());
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
@@ -72,8 +72,9 @@ impl Client {
             .pool_max_idle_per_host(0)
             .user_agent(concat!("rollbackd/", env!("CARGO_PKG_VERSION")))
             .dns_resolver(Arc::clone(&addresses))
+            .tls_backend_preconfigured(tls)
             .build()
-            .map_err(|error| format!("HTTPS cannot be used: {:#}", anyhow::Error::from(error.without_url())))?;
+            .map_err(|error| format!("HTTP cannot be used: {:#}", anyhow::Error::from(error.without_url())))?;
         Ok(Self { client, addresses })
     }
 
@@ -146,12 +147,15 @@ impl Resolve for Addresses {
     }
 }
 
-/// rustls wants its cryptography chosen once for the whole program.
-fn choose_cryptography() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        if rustls::crypto::ring::default_provider().install_default().is_err() {
-            tracing::debug!(event = "tls.provider", "the cryptography was chosen already");
-        }
-    });
+/// Trusts what the system trusts; where the system has no certificates at all, as in a bare container, what
+/// browsers trust. Nothing is chosen for the whole program.
+fn tls() -> Result<rustls::ClientConfig, rustls::Error> {
+    let mut roots = rustls::RootCertStore::empty();
+    let (trusted, _ignored) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if trusted == 0 {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let versions = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(versions.with_root_certificates(roots).with_no_client_auth())
 }

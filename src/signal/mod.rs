@@ -42,7 +42,7 @@ impl Reader {
     /// Prepares everything that readings need.
     ///
     /// # Errors
-    /// A sentence, when the system's trusted certificates cannot be used.
+    /// A sentence, when TLS cannot be set up.
     pub fn new(config: Arc<Config>) -> Result<Self, String> {
         let client = Client::new()?;
         let witnesses = Witnesses::new(config.decision.witnesses.clone());
