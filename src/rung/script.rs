@@ -73,7 +73,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_script_that_was_cut_short_is_no_success() {
-        let late = run("trap 'exit 0' TERM; (trap '' TERM; sleep 100) & wait", Duration::from_millis(300)).await;
+        let late = run("trap 'exit 0' TERM; (trap '' TERM; sleep 100) & wait", Duration::from_secs(1)).await;
         assert_eq!(late.result, StepResult::TimedOut, "{late:?}");
         assert!(late.detail.contains("left behind and killed: "), "{}", late.detail);
         let killed = run("kill -9 $$", LONG).await;

@@ -134,7 +134,11 @@ impl Answer {
 struct Addresses(Mutex<HashMap<String, Vec<SocketAddr>>>);
 
 impl Addresses {
-    fn set(&self, host: &str, addresses: Vec<SocketAddr>) {
+    fn set(&self, host: &str, mut addresses: Vec<SocketAddr>) {
+        // Port 0 lets the URL's own win: other URLs may name the same host.
+        for address in &mut addresses {
+            address.set_port(0);
+        }
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(host.to_owned(), addresses);
     }
 }
@@ -158,4 +162,18 @@ fn tls() -> Result<rustls::ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let versions = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     Ok(versions.with_root_certificates(roots).with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn urls_of_the_same_host_keep_their_own_ports() {
+        let addresses = Addresses::default();
+        addresses.set("shop.example", vec!["192.0.2.7:8080".parse().unwrap()]);
+        let found: Vec<SocketAddr> = addresses.resolve("shop.example".parse().unwrap()).await.unwrap().collect();
+        assert_eq!(found, ["192.0.2.7:0".parse().unwrap()]);
+        assert!(addresses.resolve("other.example".parse().unwrap()).await.is_err());
+    }
 }

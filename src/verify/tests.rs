@@ -5,8 +5,7 @@ use crate::signal::testing::{self, Does, Server, address, answer, closed_port, s
 const LONG: Duration = Duration::from_secs(20);
 
 fn check(name: &str, stage: Stage, retries: u32, kind: CheckKind) -> Check {
-    let (timeout, every) = (Duration::from_millis(500), Duration::from_millis(20));
-    Check { name: name.to_owned(), stage, timeout, retries, every, kind }
+    Check { name: name.to_owned(), stage, timeout: LONG, retries, every: Duration::from_millis(20), kind }
 }
 
 fn auth(server: &Server) -> CheckKind {
@@ -29,7 +28,16 @@ async fn run_all(checks: Vec<Check>, stage: Stage, within: Duration) -> Vec<Chec
 }
 
 async fn run_one(kind: CheckKind, retries: u32) -> (bool, String) {
-    let mut results = run_all(vec![check("it", Stage::Open, retries, kind)], Stage::Open, LONG).await;
+    run_check(check("it", Stage::Open, retries, kind)).await
+}
+
+/// A check with a time-out that is over soon.
+async fn run_short(kind: CheckKind) -> (bool, String) {
+    run_check(Check { timeout: Duration::from_millis(500), ..check("it", Stage::Open, 0, kind) }).await
+}
+
+async fn run_check(check: Check) -> (bool, String) {
+    let mut results = run_all(vec![check], Stage::Open, LONG).await;
     let result = results.remove(0);
     assert!(results.is_empty());
     (result.passed, result.detail)
@@ -55,11 +63,10 @@ async fn checks_of_the_stage_run_at_once_and_keep_their_order() {
         let (mine, other) = (directory.path().join(mine), directory.path().join(other));
         command(&format!("touch {}; while [ ! -e {} ]; do sleep 0.01; done", mine.display(), other.display()))
     };
-    let patient = |check: Check| Check { timeout: LONG, ..check };
     let checks = vec![
-        patient(check("first", Stage::Closed, 0, meet("a", "b"))),
+        check("first", Stage::Closed, 0, meet("a", "b")),
         check("not now", Stage::Open, 0, command("exit 1")),
-        patient(check("second", Stage::Closed, 0, meet("b", "a"))),
+        check("second", Stage::Closed, 0, meet("b", "a")),
     ];
     let results = run_all(checks, Stage::Closed, LONG).await;
     let seen: Vec<_> =
@@ -79,7 +86,7 @@ async fn a_check_is_tried_again_and_says_how_often() {
 
 #[tokio::test]
 async fn a_check_that_cannot_run_or_does_not_end_has_failed() {
-    let late = run_one(command("sleep 100"), 0).await;
+    let late = run_short(command("sleep 100")).await;
     assert_eq!(late, failed("was ended because its time was up"));
     let mut missing = shell("");
     missing.program = "no-such-check".to_owned();
@@ -90,9 +97,9 @@ async fn a_check_that_cannot_run_or_does_not_end_has_failed() {
 #[tokio::test]
 async fn the_time_for_all_of_it_is_kept() {
     let patient = Check { every: LONG, ..check("patient", Stage::Open, 9, command("exit 1")) };
-    let slow = Check { timeout: LONG, ..check("slow", Stage::Open, 0, command("sleep 100")) };
+    let slow = check("slow", Stage::Open, 0, command("sleep 100"));
     let watch = Stopwatch::start();
-    let results = run_all(vec![patient, slow], Stage::Open, Duration::from_millis(400)).await;
+    let results = run_all(vec![patient, slow], Stage::Open, Duration::from_secs(1)).await;
     assert!(watch.elapsed() < Duration::from_secs(5), "{:?}", watch.elapsed());
     assert!(results.iter().all(|result| !result.passed), "{results:?}");
     assert_eq!(results[0].detail, "exited with 1; the time for verification was up");
@@ -142,7 +149,7 @@ async fn a_refused_sign_in_says_why_and_nothing_more() {
     server.now(Does::Answer(answer(429, "")));
     assert_eq!(run_one(auth(&server), 1).await, failed("unknown: rate limited (status 429) (try 2 of 2)"));
     server.now(Does::Stall);
-    assert_eq!(run_one(auth(&server), 0).await, failed("no answer within 500ms"));
+    assert_eq!(run_short(auth(&server)).await, failed("no answer within 500ms"));
 }
 
 #[test]

@@ -23,7 +23,10 @@ pub(super) fn fault(error: &reqwest::Error) -> Fault {
 
 fn known(cause: &(dyn Error + 'static)) -> Option<Fault> {
     if let Some(error) = cause.downcast_ref::<rustls::Error>() {
-        return Some(Fault::Wrong(format!("TLS failure: {error}")));
+        // Some certificate errors go on with a dump of their fields.
+        let text = error.to_string();
+        let brief = text.split_once(" {").map_or(text.as_str(), |(brief, _)| brief);
+        return Some(Fault::Wrong(format!("TLS failure: {brief}")));
     }
     if let Some(error) = cause.downcast_ref::<hyper::Error>() {
         if error.is_incomplete_message() {
