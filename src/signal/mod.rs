@@ -6,7 +6,7 @@
 //! was killed.
 //!
 //! An answer that did not come (refused, reset, time-out) may be ours to blame as well: then the
-//! [witnesses](witness) are asked, and when none of them answers the reading is unreadable.
+//! witnesses are asked, and when none of them answers the reading is unreadable.
 //!
 //! Not here: what samples mean (the judge), and when a signal is read ([`schedule`]).
 
