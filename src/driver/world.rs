@@ -230,7 +230,9 @@ fn migrated(ended: Result<Ended, process::StartError>) -> Outcome {
         How::Signalled(signal) => {
             Outcome::failed(format!("the migration's command was ended by signal {signal}")).with(finding(None))
         }
-        How::TimedOut => Outcome::timed_out("the migration still ran at the hard end and was ended").with(finding(None)),
+        How::TimedOut => {
+            Outcome::timed_out("the migration still ran at the hard end and was ended").with(finding(None))
+        }
         How::Stopped => Outcome::failed("the migration was ended, because a rollback started").with(finding(None)),
     }
 }

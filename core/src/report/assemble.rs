@@ -181,6 +181,7 @@ impl<'a> Assembly<'a> {
             | Step::Backup
             | Step::Migrate
             | Step::EndProcess { .. }
+            | Step::AwaitProcess { .. }
             | Step::ReadGate { .. }
             | Step::Inspect { .. }
             | Step::Act { .. }
@@ -217,7 +218,7 @@ impl<'a> Assembly<'a> {
             Step::Inspect { rung, moment } => self.inspected(rung, moment, outcome, at),
             Step::Act { rung } => self.acted(rung, outcome),
             Step::Verify { stage } => self.verified(stage, outcome),
-            Step::Migrate | Step::EndProcess { .. } => {}
+            Step::Migrate | Step::EndProcess { .. } | Step::AwaitProcess { .. } => {}
         }
     }
 

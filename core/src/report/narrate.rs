@@ -121,8 +121,11 @@ impl Narrator {
             }
             Record::RungFailed { rung, reason } => format!("{} failed: {reason}", self.rung(*rung)),
             Record::OperatorNeeded { reason, .. } => format!("an operator is needed: {reason}"),
-            Record::ResolutionStarted { who, reason } => {
+            Record::ResolutionStarted { who, reason, force: false } => {
                 with(": ", &format!("{who} says that the incident is dealt with"), reason)
+            }
+            Record::ResolutionStarted { who, reason, force: true } => {
+                with(": ", &format!("{who} settles the window by force, without verification"), reason)
             }
             Record::ResolutionFailed { reason } => {
                 format!("the verification did not pass, an operator is still needed: {reason}")
@@ -218,9 +221,12 @@ impl Narrator {
             Step::Migrate => "the migration".to_owned(),
             // Only a journal that is not ours could name an ending here; it must not lead round in circles.
             Step::EndProcess { of } => match self.steps.get(of) {
-                Some((Step::EndProcess { .. }, _)) | None => format!("ending the process of step {of}"),
+                Some((Step::EndProcess { .. } | Step::AwaitProcess { .. }, _)) | None => {
+                    format!("ending the process of step {of}")
+                }
                 Some((step, _)) => format!("ending the process of {}", self.words(step)),
             },
+            Step::AwaitProcess { .. } => "waiting for the migration that outlived a restart".to_owned(),
             Step::ReadGate { gate } => format!("reading gate {}", self.gate(*gate)),
             Step::CloseGate { gate } => format!("closing gate {}", self.gate(*gate)),
             Step::OpenGate { gate } => format!("reopening gate {}", self.gate(*gate)),

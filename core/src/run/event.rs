@@ -16,7 +16,7 @@ pub enum Event {
     },
     /// Look at the time.
     Pulse {
-        /// The scheduled openings that are due: see [`window::due`](crate::window::due).
+        /// The scheduled openings that are due: see [`window::Schedule::due`](crate::window::Schedule::due).
         due: Vec<DueOpening>,
     },
     /// The judge says something.
