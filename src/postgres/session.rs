@@ -42,9 +42,7 @@ impl Session {
         let connecting = tokio_postgres::connect(url.expose().as_str(), tokio_postgres::NoTls);
         let (client, connection) = match tokio::time::timeout(connect_timeout, connecting).await {
             Err(_) => return Err(ConnectError::Down { reason: format!("no answer within {connect_timeout:?}") }),
-            Ok(Err(error)) if error.code().is_some() => {
-                return Err(ConnectError::Mistake { reason: error.to_string() });
-            }
+            Ok(Err(error)) if error.code().is_some() => return Err(ConnectError::Mistake { reason: error.to_string() }),
             Ok(Err(error)) => return Err(ConnectError::Down { reason: error.to_string() }),
             Ok(Ok(connected)) => connected,
         };
