@@ -1,3 +1,1 @@
 //! Stub.
-
-pub mod session;
