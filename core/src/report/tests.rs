@@ -312,7 +312,11 @@ fn every_beginning_of_a_window_has_a_report() {
 #[test]
 fn a_hold_and_an_operators_resolution_show() {
     let mut story = needs_operator();
-    story.record(Record::ResolutionStarted { who: "anna".to_owned(), reason: "column dropped by hand".to_owned() });
+    story.record(Record::ResolutionStarted {
+        who: "anna".to_owned(),
+        reason: "column dropped by hand".to_owned(),
+        force: false,
+    });
     assert_eq!(story.report().state, "verifying");
     story.record(Record::ResolutionFailed { reason: "check tables failed".to_owned() });
     assert_eq!(story.report().state, "needs_operator");
