@@ -102,7 +102,7 @@ pub(super) fn whole(top: &Section<'_>, written: &Written, rules: &Rules, checks:
     if written.contacts == 0 {
         warn(
             top,
-            "nobody is told",
+            "there is no contact: nobody is told",
             "no [[contact]]",
             "add [[contact]] with a role and email = [\"…\"] or [[contact.webhook]]",
         );

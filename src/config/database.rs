@@ -1,4 +1,4 @@
-//! `[database]`, and the URLs of PostgreSQL wherever they stand.
+//! `[database]`, and `postgres://` URLs wherever they stand.
 
 use std::net::IpAddr;
 

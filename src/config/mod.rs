@@ -13,6 +13,7 @@ mod near;
 mod plan;
 pub mod problem;
 mod redact;
+mod reference;
 mod rollback;
 mod rule;
 mod scalar;
@@ -37,8 +38,9 @@ pub use window::PREFLIGHT_CHECKS;
 use cross::Written;
 use model::{Config, Secret};
 use problem::{Problem, Weight};
+use reference::reason;
 use section::{Document, Section, Surroundings};
-use value::{Text, Value, reason};
+use value::{Text, Value};
 
 /// The longest configuration that is read.
 const LONGEST: u64 = 1024 * 1024;
@@ -116,12 +118,18 @@ fn with_syntax(text: &str, errors: &[toml::de::Error], others: Vec<Problem>) -> 
     let mut problems: Vec<Problem> = errors
         .iter()
         .map(|error| {
-            let span = error.span().unwrap_or_default();
             let (what, expected) = error.message().split_once(", expected ").unwrap_or((error.message(), ""));
-            let problem = Problem::error(span, format!("not valid TOML: {what}"));
-            if expected.is_empty() { problem } else { problem.label(format!("expected {expected}")) }
+            let label = match expected {
+                "" => "here".to_owned(),
+                "literal string" => "put it in quotes".to_owned(),
+                expected => format!("expected {expected}"),
+            };
+            Problem::error(error.span().unwrap_or_default(), format!("not valid TOML: {what}")).label(label)
         })
         .collect();
+    if let Some(last) = problems.last_mut() {
+        last.help = Some("what is missing can only be told once the text is valid TOML".to_owned());
+    }
     let broken: Vec<usize> = problems.iter().map(|problem| line_of(problem.span.start)).collect();
     problems.extend(others.into_iter().filter(|other| {
         let lines = line_of(other.span.start)..=line_of(other.span.end);

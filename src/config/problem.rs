@@ -108,8 +108,8 @@ impl Problems {
     }
 
     /// Each of them.
-    pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
-        self.list.iter()
+    pub fn as_slice(&self) -> &[Problem] {
+        &self.list
     }
 
     /// All of them as text: with colour or without, folded to this many columns.
@@ -117,21 +117,22 @@ impl Problems {
         let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
         let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(columns.max(40));
         let source = NamedSource::new(&self.file, self.text.clone());
-        let mut out = String::new();
+        let mut lines: Vec<String> = Vec::new();
         for problem in self.list.iter().take(DRAWN) {
             let drawn = Drawn { problem, source: (!self.text.is_empty()).then_some(&source) };
-            if handler.render_report(&mut out, &drawn).is_err() {
-                // The drawing failed, so say it in one line: a problem is never swallowed.
+            let mut picture = String::new();
+            if handler.render_report(&mut picture, &drawn).is_err() {
+                // Without the picture, but a problem is never swallowed.
                 let (line, column) = self.position(problem.span.start);
-                out.push_str(&format!("{}:{line}:{column}: {}\n", self.file, problem.message));
+                picture = format!("{}:{line}:{column}: {}\n", self.file, problem.message);
             }
-            out.push('\n');
+            lines.push(picture);
         }
         if let Some(more) = self.list.len().checked_sub(DRAWN).filter(|more| *more > 0) {
-            out.push_str(&format!("… and {more} more\n"));
+            lines.push(format!("… and {more} more"));
         }
-        out.push_str(&format!("{}: {}\n", self.file, self.summary()));
-        out
+        lines.push(format!("{}: {}\n", self.file, self.summary()));
+        lines.join("\n")
     }
 
     /// All of them for standard error: as wide as the terminal, coloured on a terminal unless `NO_COLOR` is set.
@@ -157,7 +158,7 @@ impl Problems {
             "text": self.text.get(problem.span.clone()).unwrap_or_default(),
             "message": problem.message,
             "label": problem.label,
-            "accepted": problem.help,
+            "help": problem.help,
         })
     }
 

@@ -198,7 +198,9 @@ impl<'a> Section<'a> {
     /// known but not served by this version.
     pub(super) fn one_of(&mut self, what: &str, keys: &[&'static str], later: &[&'static str]) -> Option<&'static str> {
         let accepted = listed(keys);
-        keys.iter().for_each(|key| self.ask(key));
+        for key in keys {
+            self.ask(key);
+        }
         let mut deferred = false;
         for key in later {
             if !self.has(key) {

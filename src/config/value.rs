@@ -8,10 +8,8 @@ use toml::de::{DeInteger, DeTable, DeValue};
 use super::near;
 use super::problem::Problem;
 use super::redact::quoted;
+use super::reference::Source;
 use super::section::{Document, Section, listed};
-
-/// The longest file that a reference may name.
-const LONGEST_REFERENCE: u64 = 64 * 1024;
 
 /// How a string may be given without writing it down.
 const REFERENCE_FORMS: &str = "{ env = \"NAME\" }, { file = \"PATH\" } or { credential = \"NAME\" }";
@@ -152,23 +150,18 @@ impl<'a> Value<'a> {
             return self.no_reference(expected);
         };
         let DeValue::String(name) = place.get_ref() else { return self.no_reference(expected) };
-        let found = match form.get_ref().as_ref() {
-            "env" => self.from_environment(name),
-            "file" => self.from_file(&self.doc.surroundings.directory.join(name.as_ref()), name),
-            "credential" => self.from_credential(name),
-            _ => return self.no_reference(expected),
-        };
-        match found {
-            Ok((value, reference)) => Some(Text {
+        let Some(source) = Source::of(form.get_ref()) else { return self.no_reference(expected) };
+        match source.read(name, &self.doc.surroundings) {
+            Ok(found) => Some(Text {
                 doc: self.doc,
-                value,
+                value: found.value,
                 span: self.span(),
-                reference: Some(reference),
+                reference: Some(found.shown),
                 path: self.path.clone(),
             }),
-            Err((message, help)) => {
-                let problem = Problem::error(self.span(), format!("`{}`: {message}", self.path));
-                self.doc.report(problem.label("cannot be read").help(help));
+            Err(absent) => {
+                let problem = Problem::error(self.span(), format!("`{}`: {}", self.path, absent.message));
+                self.doc.report(problem.label("cannot be read").help(absent.help));
                 None
             }
         }
@@ -184,65 +177,6 @@ impl<'a> Value<'a> {
                 .help(format!("accepted: {expected}, as a string or as {REFERENCE_FORMS}")),
         );
         None
-    }
-
-    fn from_environment(&self, name: &str) -> Result<(String, String), (String, String)> {
-        let usable = !name.is_empty() && !name.contains(['=', '\0']);
-        match usable.then(|| (self.doc.surroundings.variable)(name)).flatten() {
-            None => Err((
-                format!("the environment variable {} is not set", quoted(name)),
-                "set it for rollbackd (and for `rollbackd check`), or name another".to_owned(),
-            )),
-            Some(value) => match value.into_string() {
-                Ok(value) => Ok((value, format!("${name}"))),
-                Err(_) => Err((
-                    format!("the environment variable {} is not UTF-8", quoted(name)),
-                    "accepted: UTF-8 text".to_owned(),
-                )),
-            },
-        }
-    }
-
-    fn from_credential(&self, name: &str) -> Result<(String, String), (String, String)> {
-        if name.is_empty() || name.contains(['/', '\0']) || name.starts_with('.') {
-            return Err((
-                format!("{} is not the name of a credential", quoted(name)),
-                "accepted: the name in LoadCredential= of the systemd unit".to_owned(),
-            ));
-        }
-        let Some(directory) = (self.doc.surroundings.variable)("CREDENTIALS_DIRECTORY") else {
-            return Err((
-                format!("the credential {} is not there: CREDENTIALS_DIRECTORY is not set", quoted(name)),
-                format!("run under systemd with LoadCredential={name}:PATH, or use {{ file = … }} or {{ env = … }}"),
-            ));
-        };
-        self.from_file(&std::path::Path::new(&directory).join(name), name)
-            .map(|(value, _)| (value, format!("credential {name}")))
-    }
-
-    fn from_file(&self, path: &std::path::Path, name: &str) -> Result<(String, String), (String, String)> {
-        let failed = |reason: &str| {
-            (
-                format!("the file {} cannot be read: {reason}", quoted(&path.display().to_string())),
-                "accepted: a file of UTF-8 text that rollbackd may read, at most 64 KiB".to_owned(),
-            )
-        };
-        let about = std::fs::metadata(path).map_err(|error| failed(&reason(&error)))?;
-        if !about.is_file() {
-            return Err(failed("it is not a file"));
-        }
-        if about.len() > LONGEST_REFERENCE {
-            return Err(failed("it is longer than 64 KiB"));
-        }
-        let bytes = std::fs::read(path).map_err(|error| failed(&reason(&error)))?;
-        let Ok(mut value) = String::from_utf8(bytes) else { return Err(failed("it is not UTF-8")) };
-        if value.ends_with('\n') {
-            value.pop();
-            if value.ends_with('\r') {
-                value.pop();
-            }
-        }
-        Ok((value, format!("file {name}")))
     }
 }
 
@@ -291,12 +225,6 @@ impl Text<'_> {
         let label = near.map_or_else(|| "not accepted".to_owned(), |near| format!("did you mean `{near}`?"));
         self.refuse(format!("`{}` cannot be {}", self.path, self.shown()), &label, help)
     }
-}
-
-/// An I/O error without the number that the operating system adds.
-pub(super) fn reason(error: &std::io::Error) -> String {
-    let text = error.to_string().to_lowercase();
-    text.split_once(" (os error").map_or(text.clone(), |(reason, _)| reason.to_owned())
 }
 
 fn whole(integer: &DeInteger<'_>) -> Option<i64> {

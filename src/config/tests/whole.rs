@@ -1,0 +1,125 @@
+//! The shipped file, the contract's own example, and any text at all.
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[test]
+fn the_shipped_configuration_is_valid_as_shipped() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/rollbackd.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let bare = |name: &str| (name == "PATH").then(|| OsString::from("/usr/bin:/bin"));
+    let loaded = read(text, &path, &bare, false).unwrap_or_else(|problems| panic!("{problems}"));
+    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+    let tables = loaded.config.rollback.rungs.iter().find_map(|rung| match &rung.method {
+        model::Method::Tables { tables: rollbackd_core::plan::TableChoice::Named(names), .. } => Some(names.len()),
+        model::Method::Tables { .. } | model::Method::Script { .. } => None,
+    });
+    assert_eq!(tables, Some(14));
+}
+
+#[test]
+fn the_shipped_script_removes_the_tables_of_the_shipped_configuration() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let script = std::fs::read_to_string(directory.join("scripts/rollback-emergency.sh")).unwrap();
+    let config = load(&directory.join("rollbackd.toml")).unwrap().config;
+    let named = config.rollback.rungs.iter().find_map(|rung| match &rung.method {
+        model::Method::Tables { tables: rollbackd_core::plan::TableChoice::Named(names), .. } => Some(names.clone()),
+        model::Method::Tables { .. } | model::Method::Script { .. } => None,
+    });
+    let dropped: Vec<String> = script
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("\"public\".\"")?.split('"').next().map(str::to_owned))
+        .collect();
+    assert_eq!(Some(dropped), named);
+}
+
+#[test]
+fn every_key_of_this_version_is_accepted() {
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["schema.sql", "ca.pem"] {
+        std::fs::write(directory.path().join(name), "").unwrap();
+    }
+    let variables = [("PATH", "/usr/bin:/bin"), ("KEY", "key"), ("WHSEC", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")];
+    let result = read_in(directory.path(), include_str!("every_key.toml"), &variables);
+    let config = result.unwrap_or_else(|problems| panic!("{problems}")).config;
+    let shown = format!("{config:#?}");
+    assert!(!shown.contains("whsec_"), "{shown}");
+    let shown = shown.replace(&directory.path().display().to_string(), "[directory]");
+    let shown = shown.replace(&config.sha256, "[sha256]");
+    insta::assert_snapshot!(shown);
+}
+
+/// Pieces that make a text look like a configuration.
+fn piece() -> impl Strategy<Value = String> {
+    let words = [
+        "[database]\n",
+        "url = ",
+        "\"postgres://u:p@h:1/x?sslmode=\"",
+        "[[signal]]\n",
+        "http = ",
+        "{ ",
+        " }",
+        "env = \"X\"",
+        "[[rule]]\n",
+        "name = \"a\"\n",
+        "every = \"5s\"\n",
+        "tables = [\"a\", \"b.c\"]\n",
+        "[[rollback.rung]]\n",
+        "kind = \"script\"\n",
+        "command = [\"sh\"]\n",
+        "\"\"\"",
+        "'",
+        "\"",
+        "=",
+        ".",
+        ",",
+        "\n",
+        "\r",
+        "\t",
+        "#",
+        "[",
+        "]",
+        "ä",
+        "\u{1f600}",
+        "\u{202e}",
+        "\u{0}",
+        "password",
+        "headers",
+        "schedule = \"* * * * *\"\n",
+        "[window]\n",
+        "soak = ",
+        "1979-05-27",
+        "0x",
+        "1e999",
+        "nan",
+        "-1",
+        "99999999999999999999",
+        "true",
+        "error_ratio_above = ",
+        "signals = []\n",
+    ];
+    prop_oneof![8 => proptest::sample::select(words.to_vec()).prop_map(str::to_owned), 1 => any::<String>()]
+}
+
+proptest! {
+    #[test]
+    fn no_text_is_too_much(pieces in proptest::collection::vec(piece(), 0..40), on_top in any::<bool>()) {
+        let text = if on_top { format!("{MINIMAL}{}", pieces.concat()) } else { pieces.concat() };
+        let problems = read_with(&text, &[]).map_or_else(|problems| problems, |loaded| loaded.warnings);
+        for problem in problems.as_slice() {
+            prop_assert!(text.get(problem.span.clone()).is_some(), "{:?} is not in the text", problem.span);
+        }
+        let drawn = problems.to_string();
+        prop_assert!(problems.is_empty() || drawn.len() > 20);
+        prop_assert_eq!(problems.to_json().as_array().map(Vec::len), Some(problems.len()));
+    }
+
+    #[test]
+    fn masking_keeps_every_byte_in_its_place(text in any::<String>(), spans in proptest::collection::vec(0..50_usize, 0..4)) {
+        let spans: Vec<_> = spans.windows(2).map(|pair| pair[0]..pair[1]).collect();
+        let masked = redact::mask(&text, &spans);
+        prop_assert_eq!(masked.len(), text.len());
+        prop_assert_eq!(masked.matches('\n').count(), text.matches('\n').count());
+    }
+}
