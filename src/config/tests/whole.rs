@@ -4,34 +4,90 @@ use proptest::prelude::*;
 
 use super::*;
 
-#[test]
-fn the_shipped_configuration_is_valid_as_shipped() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/rollbackd.toml");
+/// A file of the repository.
+fn shipped(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The shipped configuration, read on a machine where nothing is set up.
+fn shipped_configuration() -> Loaded {
+    let path = shipped("config/rollbackd.toml");
     let text = std::fs::read_to_string(&path).unwrap();
     let bare = |name: &str| (name == "PATH").then(|| OsString::from("/usr/bin:/bin"));
-    let loaded = read(text, &path, &bare, false).unwrap_or_else(|problems| panic!("{problems}"));
-    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
-    let tables = loaded.config.rollback.rungs.iter().find_map(|rung| match &rung.method {
-        model::Method::Tables { tables: rollbackd_core::plan::TableChoice::Named(names), .. } => Some(names.len()),
-        model::Method::Tables { .. } | model::Method::Script { .. } => None,
-    });
-    assert_eq!(tables, Some(14));
+    read(text, &path, &bare, false).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 #[test]
-fn the_shipped_script_removes_the_tables_of_the_shipped_configuration() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
-    let script = std::fs::read_to_string(directory.join("scripts/rollback-emergency.sh")).unwrap();
-    let config = load(&directory.join("rollbackd.toml")).unwrap().config;
-    let named = config.rollback.rungs.iter().find_map(|rung| match &rung.method {
-        model::Method::Tables { tables: rollbackd_core::plan::TableChoice::Named(names), .. } => Some(names.clone()),
+fn the_shipped_configuration_is_valid_as_shipped() {
+    let warnings = shipped_configuration().warnings;
+    assert!(warnings.is_empty(), "{warnings}");
+}
+
+#[test]
+fn the_shipped_rungs_remove_the_tables_of_the_runbook() {
+    let runbook = [
+        "pages",
+        "content_blocks",
+        "page_templates",
+        "component_library",
+        "user_sessions",
+        "analytics_events",
+        "user_file_stats",
+        "file_metadata",
+        "file_versions",
+        "cache_entries",
+        "component_usage",
+        "builder_pages",
+        "content_posts",
+        "media_files",
+    ];
+    let rungs = shipped_configuration().config.rollback.rungs;
+    let named = rungs.into_iter().find_map(|rung| match rung.method {
+        model::Method::Tables { tables: rollbackd_core::plan::TableChoice::Named(names), .. } => Some(names),
         model::Method::Tables { .. } | model::Method::Script { .. } => None,
     });
-    let dropped: Vec<String> = script
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("\"public\".\"")?.split('"').next().map(str::to_owned))
-        .collect();
-    assert_eq!(Some(dropped), named);
+    assert_eq!(named.unwrap(), runbook);
+    let script = std::fs::read_to_string(shipped("config/scripts/rollback-emergency.sh")).unwrap();
+    let dropped: Vec<&str> =
+        script.lines().filter_map(|line| line.trim().strip_prefix("\"public\".\"")?.split('"').next()).collect();
+    assert_eq!(dropped, runbook);
+}
+
+#[test]
+fn the_reference_names_every_key() {
+    fn keys(value: &toml::Value, path: &str, into: &mut Vec<String>) {
+        match value {
+            toml::Value::Table(table) => {
+                for (key, value) in table {
+                    into.push(key.clone());
+                    // The keys below are names of headers, tables and places, not keys of ours.
+                    let named = ["headers", "verify.tables", "env", "equals"].iter().any(|end| path.ends_with(end));
+                    if !named {
+                        keys(value, &format!("{path}.{key}"), into);
+                    }
+                }
+            }
+            toml::Value::Array(list) => list.iter().for_each(|value| keys(value, path, into)),
+            toml::Value::String(_)
+            | toml::Value::Integer(_)
+            | toml::Value::Float(_)
+            | toml::Value::Boolean(_)
+            | toml::Value::Datetime(_) => {}
+        }
+    }
+    let reference = std::fs::read_to_string(shipped("docs/configuration.md")).unwrap();
+    let mut all = Vec::new();
+    keys(&include_str!("every_key.toml").parse::<toml::Table>().unwrap().into(), "", &mut all);
+    all.retain(|key| !["posts", "shop.comments"].contains(&key.as_str()));
+    assert!(all.len() > 100);
+    for key in all {
+        assert!(
+            reference.contains(&format!("`{key}`"))
+                || reference.contains(&format!("{key}]"))
+                || reference.contains(&format!("`{{ {key} =")),
+            "{key}"
+        );
+    }
 }
 
 #[test]
