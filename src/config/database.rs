@@ -92,16 +92,15 @@ fn original_tables(value: Value<'_>, schema: &str) -> Option<Vec<TableName>> {
 /// `postgres://…`, with what its `sslmode` asks for. Warns when the connection to another host may be plaintext.
 pub(super) fn postgres_url(value: Value<'_>) -> Option<(Address, TlsMode)> {
     let text = value.filled("a URL such as postgres://user@host/database")?;
+    text.hide_password();
     let accepted = "accepted: postgres://user:password@host:port/database?sslmode=verify-full; for a socket the \
                     percent-encoded directory as host: postgres://user@%2Frun%2Fpostgresql/database";
     let url = match Url::parse(&text.value) {
         Ok(url) if ["postgres", "postgresql"].contains(&url.scheme()) => url,
         Ok(_) => {
-            text.hide_user();
             return text.refuse(format!("`{}` has the wrong scheme", text.path), "not a PostgreSQL URL", accepted);
         }
         Err(error) => {
-            text.hide_user();
             return text.refuse(format!("`{}` is not a URL: {error}", text.path), "not a URL", accepted);
         }
     };

@@ -8,6 +8,7 @@
 mod contact;
 mod cross;
 mod database;
+mod excerpt;
 pub mod model;
 mod near;
 mod plan;

@@ -8,8 +8,9 @@ use std::io::IsTerminal;
 use std::ops::Range;
 use std::path::Path;
 
-use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, SourceCode};
 
+use super::excerpt::Excerpt;
 use super::redact;
 
 /// At most this many problems are drawn; the rest is counted.
@@ -115,11 +116,13 @@ impl Problems {
     /// All of them as text: with colour or without, folded to this many columns.
     pub fn render(&self, colour: bool, columns: usize) -> String {
         let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-        let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(columns.max(40));
-        let source = NamedSource::new(&self.file, self.text.clone());
+        let columns = columns.max(40);
+        let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(columns);
         let mut lines: Vec<String> = Vec::new();
         for problem in self.list.iter().take(DRAWN) {
-            let drawn = Drawn { problem, source: (!self.text.is_empty()).then_some(&source) };
+            let excerpt = (!self.text.is_empty())
+                .then(|| Excerpt::of(&self.file, &self.text, &problem.span, problem.label.chars().count(), columns));
+            let drawn = Drawn { problem, excerpt };
             let mut picture = String::new();
             if handler.render_report(&mut picture, &drawn).is_err() {
                 // Without the picture, but a problem is never swallowed.
@@ -206,10 +209,10 @@ fn inside(text: &str, span: &Range<usize>) -> Range<usize> {
     start..floor(span.end).max(start)
 }
 
-/// One problem with the text it points into, as miette draws it.
+/// One problem with the lines it points into, as miette draws it.
 struct Drawn<'a> {
     problem: &'a Problem,
-    source: Option<&'a NamedSource<String>>,
+    excerpt: Option<Excerpt>,
 }
 
 impl fmt::Display for Drawn<'_> {
@@ -239,11 +242,12 @@ impl Diagnostic for Drawn<'_> {
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.source.map(|source| source as &dyn SourceCode)
+        self.excerpt.as_ref().map(|excerpt| excerpt as &dyn SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let label = LabeledSpan::new_primary_with_span(Some(self.problem.label.clone()), self.problem.span.clone());
+        let excerpt = self.excerpt.as_ref()?;
+        let label = LabeledSpan::new_primary_with_span(Some(self.problem.label.clone()), excerpt.span.clone());
         Some(Box::new(std::iter::once(label)))
     }
 }

@@ -159,19 +159,26 @@ fn extent(value: &str) -> (usize, usize) {
     (1, rest_of_line(1))
 }
 
+/// Whether a URL that is written somewhere ends here.
+fn ends_url(character: char) -> bool {
+    character.is_whitespace() || matches!(character, '"' | '\'' | '`')
+}
+
 /// The user part and the query of everything that looks like a URL.
 fn urls(text: &str, hidden: &mut Vec<Range<usize>>) {
     for (at, _) in text.match_indices("://") {
         let start = at + 3;
-        let run = text.get(start..).unwrap_or_default();
-        let end = run.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`')).unwrap_or(run.len());
-        let run = run.get(..end).unwrap_or_default();
-        let user = run.rfind('@');
+        let rest = text.get(start..).unwrap_or_default();
+        // A password may hold anything but what ends the string.
+        let string = rest.find(['"', '\n']).unwrap_or(rest.len());
+        let user = rest.get(..string).and_then(|string| string.rfind('@'));
         if let Some(user) = user {
             hidden.push(start..start + user);
         }
-        // A question mark inside the user part belongs to a password that is not percent-encoded.
         let from = user.unwrap_or(0);
+        let end = from + rest.get(from..).unwrap_or_default().find(ends_url).unwrap_or(rest.len() - from);
+        let run = rest.get(..end).unwrap_or_default();
+        // A question mark inside the user part belongs to a password that is not percent-encoded.
         let Some(query) = run.get(from..).and_then(|rest| rest.find('?')).map(|query| from + query + 1) else {
             continue;
         };

@@ -119,15 +119,14 @@ impl<'a> Value<'a> {
         let accepted =
             format!("accepted: {}", schemes.iter().map(|s| format!("{s}://host…")).collect::<Vec<_>>().join(" or "));
         let text = self.filled("a URL")?;
+        text.hide_password();
         let url = match Url::parse(&text.value) {
             Ok(url) => url,
             Err(error) => {
-                text.hide_user();
                 return text.refuse(format!("`{}` is not a URL: {error}", text.path), "not a URL", accepted);
             }
         };
         if !schemes.contains(&url.scheme()) {
-            text.hide_user();
             return text.refuse(format!("`{}` has the wrong scheme", text.path), "not accepted here", accepted);
         }
         if url.host_str().is_none_or(str::is_empty) {
@@ -255,10 +254,13 @@ impl<'a> Value<'a> {
 }
 
 impl Text<'_> {
-    /// For text that is no URL but may have been meant as one: keeps it out of sight if it may name a user.
-    pub(super) fn hide_user(&self) {
-        if self.value.contains('@') {
-            self.hide();
+    /// For text that is, or was meant as, a URL: keeps the password in it out of sight, here and wherever else it stands.
+    pub(super) fn hide_password(&self) {
+        let Some((user, _)) = self.value.rsplit_once('@') else { return };
+        let user = user.split_once("://").map_or(user, |(_, user)| user);
+        let Some((_, password)) = user.split_once(':') else { return };
+        if self.reference.is_none() && !password.is_empty() {
+            self.doc.hide(self.span_of(password));
         }
     }
 }

@@ -192,13 +192,6 @@ impl Text<'_> {
         None
     }
 
-    /// Keeps what is written here, or the text that is referred to, out of sight.
-    pub(super) fn hide(&self) {
-        if self.reference.is_none() {
-            self.doc.hide(self.span.clone());
-        }
-    }
-
     /// Where a part of the string is written, when that can be told; otherwise where the string is.
     pub(super) fn span_of(&self, part: &str) -> Range<usize> {
         let raw = self.doc.text.get(self.span.clone()).unwrap_or_default();

@@ -100,8 +100,10 @@ fn colour_only_when_asked_for() {
 }
 
 #[test]
-fn words_are_folded_to_the_width() {
-    let problems = read_plain(MINIMAL).unwrap().warnings;
+fn words_are_folded_and_lines_cut_to_the_width() {
+    let long = format!("# {}\n[[rul]]\nstrange = [{}]\n", "x".repeat(300), "\"abc\", ".repeat(40));
+    let problems =
+        read_plain(&extended(&format!("{long}[backup]\nschemas = [{}1]\n", "\"abc\", ".repeat(40)))).unwrap_err();
     for width in [60, 80, 120] {
         let widest = problems.render(false, width).lines().map(|line| line.chars().count()).max().unwrap();
         assert!(widest <= width, "{widest} > {width}");

@@ -46,6 +46,12 @@ fn literal_secrets_are_masked_in_the_lines_that_are_drawn() {
         silent_about_the_secret(&extended(line));
     }
     silent_about_the_secret(&edited("postgres@127.0.0.1", "u:hunter2@db.example"));
+    silent_about_the_secret(&edited("postgres@127.0.0.1", "u:my hunter2@db.example"));
+    silent_about_the_secret(&edited("postgres@127.0.0.1", "u:it's\\thunter2?x@db.example"));
+    silent_about_the_secret(&edited(
+        "\"postgres://postgres@127.0.0.1/shop\"",
+        "'postgres://u:\"hunter2@db.example/shop'",
+    ));
     silent_about_the_secret(&edited("name = \"shop\"", "name = \"postgres://u:hunter2@h/x\""));
     // The same secret in a comment beside the mistake.
     silent_about_the_secret(&extended("[smtp]\npassword = \"hunter2\"\n\n\n\nhst = 1 # was hunter2\n"));

@@ -54,6 +54,30 @@ fn the_shipped_rungs_remove_the_tables_of_the_runbook() {
 }
 
 #[test]
+fn files_that_cannot_be_a_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |content: &[u8]| {
+        let path = directory.path().join("x.toml");
+        std::fs::write(&path, content).unwrap();
+        load(&path).unwrap_err().as_slice()[0].message.clone()
+    };
+    assert_eq!(file(b"a = 1\n\xff"), "the configuration is not UTF-8: line 2 holds a byte that is not text");
+    assert_eq!(file(&vec![b'#'; 1024 * 1024 + 1]), "the configuration is longer than 1 MiB");
+    assert_eq!(load(directory.path()).unwrap_err().as_slice()[0].message, "the configuration is not a file");
+}
+
+#[test]
+fn a_file_is_read_with_its_own_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("shop.toml");
+    std::fs::write(&path, extended("")).unwrap();
+    let config = load(&path).unwrap().config;
+    assert_eq!(config.backup.directory, directory.path().join("backups"));
+    let again = load_text(config.source.expose().to_owned(), &config.path).unwrap().config;
+    assert_eq!(again.sha256, config.sha256);
+}
+
+#[test]
 fn the_reference_names_every_key() {
     fn keys(value: &toml::Value, path: &str, into: &mut Vec<String>) {
         match value {
