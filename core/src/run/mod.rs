@@ -20,5 +20,6 @@ pub mod event;
 pub mod manual;
 pub mod pending;
 pub mod record;
+pub mod stand_in;
 pub mod state;
 pub mod step;
