@@ -23,8 +23,6 @@ impl Journal {
     /// Every record.
     pub fn read_all(&self) -> Result<Vec<Entry>, OpenError> {
         let text = std::fs::read_to_string(&self.0).map_err(|error| OpenError(error.to_string()))?;
-        text.lines()
-            .map(|line| serde_json::from_str(line).map_err(|error| OpenError(error.to_string())))
-            .collect()
+        text.lines().map(|line| serde_json::from_str(line).map_err(|error| OpenError(error.to_string()))).collect()
     }
 }

@@ -1,1 +1,4 @@
 //! Stub.
+
+#[cfg(test)]
+pub(crate) mod fixture;
