@@ -26,6 +26,8 @@ use crate::driver::snapshot::Snapshot;
 use observe::Remembered;
 use series::Series;
 
+pub(crate) use series::{rule_state_label, verdict_label};
+
 /// The content type of [`Metrics::render`]'s text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 

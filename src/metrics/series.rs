@@ -117,7 +117,7 @@ pub(super) const fn failure_reason(reading: &Reading) -> &'static str {
 }
 
 /// A verdict's label.
-pub(super) const fn verdict_label(verdict: Verdict) -> &'static str {
+pub(crate) const fn verdict_label(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Healthy => "healthy",
         Verdict::Suspect => "suspect",
@@ -127,7 +127,7 @@ pub(super) const fn verdict_label(verdict: Verdict) -> &'static str {
 }
 
 /// A rule state's label.
-pub(super) const fn rule_state_label(state: RuleState) -> &'static str {
+pub(crate) const fn rule_state_label(state: RuleState) -> &'static str {
     match state {
         RuleState::Quiet => "quiet",
         RuleState::Suspect => "suspect",
