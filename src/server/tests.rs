@@ -153,20 +153,6 @@ async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, head: &str, b
     Answer { status, headers: format!("{headers}\r\n"), body: body.to_owned() }
 }
 
-/// Waits until something holds.
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let waited = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(SOON, waited).await.unwrap_or_else(|_| panic!("{what} does not happen"));
-}
-
 fn quiet() -> Snapshot {
     fixture::quiet(clock::now())
-}
-
-fn directory_of(running: &Running) -> &Path {
-    running.directory.path()
 }

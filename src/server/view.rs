@@ -3,6 +3,7 @@
 //! Pure. The server writes these shapes and the command line reads them back, so that both mean the same.
 
 use jiff::Timestamp;
+use rollbackd_core::judge::Verdict;
 use rollbackd_core::plan::Consequence;
 use rollbackd_core::run::record::WindowOutcome;
 use rollbackd_core::run::state::{Phase, Settled, State, StateName, Window};
@@ -213,21 +214,33 @@ pub struct ProblemBody {
 
 /// Everything that is shown of a snapshot.
 pub fn status(snapshot: &Snapshot) -> Status {
-    let state = snapshot.state.as_ref();
-    let open = state.window.as_ref();
     let assessment = &snapshot.assessment;
     let breached = assessment.breached.iter().map(|evidence| evidence.sentence.clone());
     Status {
-        plan: snapshot.plan.name.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        at: snapshot.at,
         ready: ready(snapshot),
-        window: window(state),
         verdict: verdict_label(assessment.verdict).to_owned(),
         reasons: breached.chain(assessment.blind.iter().cloned()).collect(),
         next_window_at: snapshot.next_window_at,
         signals: signals(snapshot),
         rules: rules(snapshot),
+        ..unwatched(&snapshot.plan.name, &snapshot.state, snapshot.at, String::new())
+    }
+}
+
+/// What can be shown when no daemon runs: what the journal says. Nobody reads the signals, so that the verdict is blind.
+pub fn unwatched(plan: &str, state: &State, at: Timestamp, reason: String) -> Status {
+    let open = state.window.as_ref();
+    Status {
+        plan: plan.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        at,
+        window: window(state),
+        verdict: verdict_label(Verdict::Blind).to_owned(),
+        reasons: vec![reason.clone()],
+        ready: Ready { ok: false, reason: Some(reason) },
+        next_window_at: None,
+        signals: Vec::new(),
+        rules: Vec::new(),
         rollback: open.and_then(rollback),
         hold: open.and_then(hold),
         approval: open.and_then(approval),

@@ -83,8 +83,9 @@ async fn idle_connections_do_not_hold_up_the_end() {
     tokio::time::timeout(SOON, idle.read_exact(&mut first)).await.expect("soon").expect("an answer");
     assert_eq!(&first, b"HTTP/1.1 200");
     running.cancel.cancel();
-    let path = control_socket(directory_of(&running));
-    until("the socket's removal", || !path.exists()).await;
     let mut rest = Vec::new();
     tokio::time::timeout(SOON, idle.read_to_end(&mut rest)).await.expect("closed").expect("closed in order");
+    drop(idle);
+    running.tracker.close();
+    tokio::time::timeout(SOON, running.tracker.wait()).await.expect("every task ends");
 }
