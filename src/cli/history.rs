@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::client::Unanswered;
-use super::output::{Paint, Terminal, clock_time, table, words};
+use super::output::{IDS, Paint, Terminal, clock_time, table, words};
 use super::place::{Place, state_of};
 use super::{Exit, Json, Stop};
 use crate::server::view::{self, WindowRow};
@@ -39,7 +39,7 @@ fn text(rows: &[WindowRow], paint: Paint) -> String {
             vec![row.id.clone(), state, took, clock_time(row.started_at)]
         })
         .collect();
-    table(paint, &["WINDOW", "OUTCOME", "TOOK", "OPENED"], &rows)
+    table(paint, IDS, &["WINDOW", "OUTCOME", "TOOK", "OPENED"], &rows)
 }
 
 #[cfg(test)]
@@ -51,7 +51,13 @@ mod tests {
     #[test]
     fn windows_are_listed_newest_first() {
         let rows = view::history(&settled(at("02:16:00"), WindowOutcome::Abandoned).state);
-        insta::assert_snapshot!(text(&rows, Paint::none()), @"");
+        assert_eq!(
+            text(&rows, Paint::none()),
+            "  WINDOW                 OUTCOME         TOOK    OPENED
+  shop-20261122T020000Z  needs operator  15m 5s  2026-11-22 02:00:00 UTC
+  shop-20261115T020000Z  passed          20m     2026-11-15 02:00:00 UTC
+"
+        );
         assert_eq!(text(&[], Paint::none()), "no window was opened yet\n");
     }
 }

@@ -10,7 +10,7 @@ use rollbackd_core::notice::{Message, MessageLinks, Notice, NoticeEvent};
 use rollbackd_core::plan::{Contact, Plan};
 use serde::Serialize;
 
-use super::output::{Paint, Terminal, table};
+use super::output::{NAMES, Paint, Terminal, table};
 use super::{Exit, Json, Stop, place};
 use crate::clock;
 use crate::notify::Sender;
@@ -99,5 +99,5 @@ fn test_notice(plan: &Plan, contact: &Contact) -> Notice {
 fn text(tried: &[Tried], paint: Paint) -> String {
     let rows: Vec<Vec<String>> =
         tried.iter().map(|one| vec![one.contact.clone(), one.channel.clone(), one.detail.clone()]).collect();
-    table(paint, &["CONTACT", "CHANNEL", "RESULT"], &rows)
+    table(paint, NAMES, &["CONTACT", "CHANNEL", "RESULT"], &rows)
 }

@@ -6,8 +6,10 @@ use jiff::{SignedDuration, Timestamp};
 
 /// Columns of a terminal that everybody has.
 pub(super) const WIDTH: usize = 80;
-/// The widest that any column but the last becomes.
-const COLUMN: usize = 28;
+/// The widest that a column of names becomes.
+pub(super) const NAMES: usize = 28;
+/// The widest that a column of window ids becomes: they are there to be copied.
+pub(super) const IDS: usize = 58;
 
 /// Where commands write what they found out.
 pub(super) struct Terminal {
@@ -89,15 +91,16 @@ impl Paint {
     }
 }
 
-/// Rows in columns, two blanks apart and two in; the last column is cut to the terminal's width.
-pub(super) fn table(paint: Paint, head: &[&str], rows: &[Vec<String>]) -> String {
+/// Rows in columns, two blanks apart and two in; no column is wider than `most`, and the last is cut to
+/// the terminal's width.
+pub(super) fn table(paint: Paint, most: usize, head: &[&str], rows: &[Vec<String>]) -> String {
     let cell = |row: &Vec<String>, column: usize| clean(row.get(column).map_or("", String::as_str));
     let widths: Vec<usize> = head
         .iter()
         .enumerate()
         .map(|(column, title)| {
             let widest = rows.iter().map(|row| cell(row, column).chars().count()).max().unwrap_or(0);
-            widest.min(COLUMN).max(title.chars().count())
+            widest.min(most).max(title.chars().count())
         })
         .collect();
     let mut text = String::new();
@@ -222,7 +225,7 @@ mod tests {
     fn no_line_is_wider_than_a_terminal_and_nothing_from_outside_commands_it() {
         let row = |reason: &str| vec!["n".repeat(60), "breached".to_owned(), reason.to_owned()];
         let rows = [row(&"x".repeat(200)), row("\u{1b}]0;owned\u{7}\nnext")];
-        let text = table(Paint::none(), &["NAME", "VERDICT", "REASON"], &rows);
+        let text = table(Paint::none(), NAMES, &["NAME", "VERDICT", "REASON"], &rows);
         assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
         assert_eq!(text.lines().count(), 3);
         assert!(!text.contains('\u{1b}') && !text.contains('\u{7}'));

@@ -14,7 +14,7 @@ mod listen;
 mod problem;
 mod routes;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod view;
 mod windows;
 

@@ -1,4 +1,4 @@
-//! The server over real sockets, with a driver that only answers.
+//! The server over real sockets, with a driver that only answers. The command line's tests use it too.
 
 mod answers;
 mod controls;
@@ -29,10 +29,10 @@ use crate::metrics::Metrics;
 const SOON: Duration = Duration::from_secs(10);
 
 /// A server on both kinds of sockets, and what its driver was asked for.
-struct Running {
+pub(crate) struct Running {
     address: SocketAddr,
-    directory: tempfile::TempDir,
-    snapshots: watch::Sender<Arc<Snapshot>>,
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) snapshots: watch::Sender<Arc<Snapshot>>,
     requests: mpsc::Receiver<Request>,
     tracker: TaskTracker,
     cancel: CancellationToken,
@@ -75,7 +75,7 @@ fn shared(snapshot: Snapshot, token: Option<&str>) -> (Shared, watch::Sender<Arc
 }
 
 /// Serves this snapshot; a driver that refuses to cancel and has two records of the window answers.
-async fn serve(snapshot: Snapshot, token: Option<&str>) -> Running {
+pub(crate) async fn serve(snapshot: Snapshot, token: Option<&str>) -> Running {
     let directory = tempfile::tempdir().expect("a directory");
     let (shared, snapshots, asked) = shared(snapshot, token);
     let (tracker, cancel) = (TaskTracker::new(), CancellationToken::new());
@@ -130,7 +130,7 @@ impl Running {
         exchange(UnixStream::connect(path).await.expect("connected"), head, body).await
     }
 
-    async fn asked(&mut self) -> Request {
+    pub(crate) async fn asked(&mut self) -> Request {
         tokio::time::timeout(SOON, self.requests.recv()).await.expect("soon").expect("a request")
     }
 }

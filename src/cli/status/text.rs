@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::cli::output::{Paint, WIDTH, clean, clock_time, moment, relative, table, wrap};
+use crate::cli::output::{NAMES, Paint, WIDTH, clean, clock_time, moment, relative, table, wrap};
 use crate::server::view::{RollbackStatus, SignalStatus, Status, WindowStatus};
 
 /// The whole status; times are relative to the moment at which it was so.
@@ -29,7 +29,7 @@ pub(super) fn of(status: &Status, paint: Paint) -> String {
         text.push_str(&format!("\n{}\n", paint.bold("Rules")));
         let rows: Vec<Vec<String>> =
             status.rules.iter().map(|rule| vec![rule.name.clone(), rule.state.clone(), rule.then.clone()]).collect();
-        text.push_str(&table(paint, &["NAME", "STATE", "THEN"], &rows));
+        text.push_str(&table(paint, NAMES, &["NAME", "STATE", "THEN"], &rows));
     }
     text.push('\n');
     let notices = match status.notices_pending {
@@ -112,9 +112,14 @@ fn signals(signals: &[SignalStatus], now: Timestamp, paint: Paint) -> String {
                 signal.last_sample_at.map_or_else(|| "never".to_owned(), |at| relative(at, now)),
                 signal.error_ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{:.1} %", ratio * 100.0)),
                 signal.consecutive_bad.to_string(),
-                signal.reason.clone().unwrap_or_default(),
             ]
         })
         .collect();
-    table(paint, &["NAME", "VERDICT", "READ", "ERRORS", "IN A ROW", "REASON"], &rows)
+    let mut text = table(paint, NAMES, &["NAME", "VERDICT", "READ", "ERRORS", "BAD IN A ROW"], &rows);
+    for signal in signals {
+        if let Some(reason) = &signal.reason {
+            text.push_str(&wrap(&format!("{}: {reason}", signal.name), 2));
+        }
+    }
+    text
 }
