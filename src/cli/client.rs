@@ -135,12 +135,13 @@ impl Client {
     }
 
     fn not_connected(&self, error: &io::Error) -> Unanswered {
-        match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Unanswered::NoDaemon(self.socket.clone()),
-            io::ErrorKind::PermissionDenied => {
-                self.broken("you may not open its socket; run this as the daemon's user or as a member of its group")
-            }
-            _ => self.broken(&error.to_string()),
+        let kind = error.kind();
+        if matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
+            Unanswered::NoDaemon(self.socket.clone())
+        } else if kind == io::ErrorKind::PermissionDenied {
+            self.broken("you may not open its socket; run this as the daemon's user or as a member of its group")
+        } else {
+            self.broken(&error.to_string())
         }
     }
 

@@ -42,11 +42,11 @@ pub(super) async fn run(config: &Path, verb: Verb, terminal: &mut Terminal) -> a
         return Err(Stop::new(Exit::Failed, "the configuration has no [[contact]]; nobody would be told").into());
     }
     let sender = Sender::new(&config).map_err(|reason| Stop::new(Exit::Configuration, reason))?;
-    let tries = plan.contacts.iter().flat_map(|contact| {
+    let notices = plan.contacts.iter().flat_map(|contact| {
         let notice = test_notice(&plan, contact);
         contact.channels.iter().map(move |channel| (notice.clone(), channel.clone()))
     });
-    let tried = join_all(tries.map(|(notice, channel)| deliver(&sender, notice, channel))).await;
+    let tried = join_all(notices.map(|(notice, channel)| deliver(&sender, notice, channel))).await;
     if json.json {
         terminal.print_json(&tried)?;
     } else {

@@ -148,7 +148,7 @@ pub(super) fn wrap(text: &str, indent: usize) -> String {
     let mut line = String::new();
     for word in clean(text).split_whitespace() {
         if !line.is_empty() && indent + line.chars().count() + 1 + word.chars().count() > WIDTH {
-            lines.push_str(&format!("{blanks}{line}\n"));
+            lines.extend([blanks.as_str(), &line, "\n"]);
             line.clear();
         }
         if !line.is_empty() {
@@ -157,7 +157,7 @@ pub(super) fn wrap(text: &str, indent: usize) -> String {
         line.push_str(word);
     }
     if !line.is_empty() {
-        lines.push_str(&format!("{blanks}{line}\n"));
+        lines.extend([blanks.as_str(), &line, "\n"]);
     }
     lines
 }
@@ -185,7 +185,7 @@ pub(super) fn words(duration: SignedDuration) -> String {
     let mut put = |count: u64, unit: &str| {
         if count > 0 || (unit == "s" && text.is_empty()) {
             let space = if text.is_empty() { "" } else { " " };
-            text.push_str(&format!("{space}{count}{unit}"));
+            text.extend([space, &count.to_string(), unit]);
         }
     };
     match seconds {

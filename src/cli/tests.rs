@@ -46,7 +46,7 @@ async fn rollbackd_on(paper: &Paper, state_dir: &Path, arguments: &[&str]) -> Re
     let config = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(
         config.path(),
-        format!("name = \"shop\"\nstate_dir = {:?}\nsecrets = {{ env = \"NOT_SET\" }}\n", state_dir),
+        format!("name = \"shop\"\nstate_dir = {state_dir:?}\nsecrets = {{ env = \"NOT_SET\" }}\n"),
     )
     .expect("written");
     let config = config.path().to_str().expect("a path").to_owned();

@@ -102,13 +102,10 @@ fn counted(series: &Series, state: &State) {
 
 /// Sets a counter to what the journal counts. A journal only grows, so that a lower count means another journal.
 fn raise(counter: &IntCounter, to: u64) {
-    match to.checked_sub(counter.get()) {
-        Some(more) => counter.inc_by(more),
-        None => {
-            counter.reset();
-            counter.inc_by(to);
-        }
+    if to < counter.get() {
+        counter.reset();
     }
+    counter.inc_by(to.saturating_sub(counter.get()));
 }
 
 fn notices(series: &Series, state: &State) {

@@ -95,18 +95,17 @@ async fn drive(mut asked: mpsc::Receiver<Call>, tell: mpsc::Sender<Request>) {
     while let Some(call) = asked.recv().await {
         match call {
             Call::Request { request, reply } => {
-                let answer = match request.ask {
-                    Ask::Cancel { abandon: false } => {
-                        Err(Refusal { message: "a rollback is under way; say --abandon".to_owned() })
-                    }
-                    _ => Ok(Some(WINDOW.to_owned())),
+                let answer = if request.ask == (Ask::Cancel { abandon: false }) {
+                    Err(Refusal { message: "a rollback is under way; say --abandon".to_owned() })
+                } else {
+                    Ok(Some(WINDOW.to_owned()))
                 };
-                let _ = reply.send(answer);
+                drop(reply.send(answer));
                 tell.send(request).await.expect("the test listens");
             }
             Call::Records { window, reply } => {
                 assert_eq!(window.as_deref(), Some(WINDOW), "only known windows are asked for");
-                let _ = reply.send(Ok(records()));
+                drop(reply.send(Ok(records())));
             }
         }
     }
@@ -138,7 +137,7 @@ impl Running {
 /// One request on a connection of its own; `head` is the request line and further headers, a line each.
 async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, head: &str, body: &str) -> Answer {
     let (line, headers) = head.split_once('\n').unwrap_or((head, ""));
-    let headers: String = headers.lines().map(|header| format!("{header}\r\n")).collect();
+    let headers: String = headers.lines().flat_map(|header| [header, "\r\n"]).collect();
     let length = body.len();
     let request = format!(
         "{line} HTTP/1.1\r\nhost: rollbackd\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"

@@ -394,7 +394,6 @@ pub const fn outcome_word(outcome: WindowOutcome) -> &'static str {
 }
 
 /// RFC 3339, UTC, always three digits of a second.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 fn milliseconds<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{at:.3}"))
 }
@@ -414,10 +413,11 @@ pub fn unify_times(value: &mut serde_json::Value) {
     match value {
         Value::String(text) => {
             let digits = text.as_bytes().first().is_some_and(u8::is_ascii_digit);
-            if digits && text.ends_with('Z') && text.len() <= 30 {
-                if let Ok(at) = text.parse::<Timestamp>() {
-                    *text = format!("{at:.3}");
-                }
+            if digits
+                && text.ends_with('Z')
+                && let Ok(at) = text.parse::<Timestamp>()
+            {
+                *text = format!("{at:.3}");
             }
         }
         Value::Array(values) => values.iter_mut().for_each(unify_times),

@@ -22,11 +22,11 @@ pub(super) fn of(status: &Status, paint: Paint) -> String {
     }
     text.push_str(&waiting(status, paint));
     if !status.signals.is_empty() {
-        text.push_str(&format!("\n{}\n", paint.bold("Signals")));
+        text.push_str(&title("Signals", paint));
         text.push_str(&signals(&status.signals, now, paint));
     }
     if !status.rules.is_empty() {
-        text.push_str(&format!("\n{}\n", paint.bold("Rules")));
+        text.push_str(&title("Rules", paint));
         let rows: Vec<Vec<String>> =
             status.rules.iter().map(|rule| vec![rule.name.clone(), rule.state.clone(), rule.then.clone()]).collect();
         text.push_str(&table(paint, NAMES, &["NAME", "STATE", "THEN"], &rows));
@@ -47,6 +47,10 @@ fn heading(status: &Status, paint: Paint) -> String {
     let right = format!("rollbackd {}  {}", status.version, clock_time(status.at));
     let blanks = WIDTH.saturating_sub(status.plan.chars().count() + right.chars().count()).max(2);
     format!("{}{}{right}\n\n", paint.bold(&status.plan), " ".repeat(blanks))
+}
+
+fn title(words: &str, paint: Paint) -> String {
+    format!("\n{}\n", paint.bold(words))
 }
 
 fn field(name: &str, value: &str) -> String {
@@ -92,14 +96,14 @@ fn waiting(status: &Status, paint: Paint) -> String {
         text.push_str(&wrap(&format!("An operator is needed: {}", operator.reason), 2));
         for line in &operator.manual {
             // Commands are never broken into lines: they are there to be copied.
-            text.push_str(&format!("    {}\n", clean(line)));
+            text.extend(["    ", &clean(line), "\n"]);
         }
         text.push_str("  When it is dealt with:\n    rollbackd window resolved\n");
     }
     if let (false, Some(who)) = (text.is_empty(), &status.acknowledged) {
         text.push_str(&wrap(&format!("Acknowledged by {who}."), 2));
     }
-    if text.is_empty() { text } else { format!("\n{}\n{text}", paint.bold("Waits for a person")) }
+    if text.is_empty() { text } else { title("Waits for a person", paint) + &text }
 }
 
 fn signals(signals: &[SignalStatus], now: Timestamp, paint: Paint) -> String {

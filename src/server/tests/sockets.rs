@@ -24,7 +24,7 @@ async fn the_control_socket_is_for_owner_and_group_and_replaces_a_stale_one() {
     assert_eq!(exchange(stream, "GET /healthz", "").await.status, 200);
     let left: Vec<_> =
         std::fs::read_dir(directory.path()).expect("a directory").map(|one| one.unwrap().path()).collect();
-    assert_eq!(left, [path.clone()], "nothing but the socket is there");
+    assert_eq!(left, std::slice::from_ref(&path), "nothing but the socket is there");
 
     cancel.cancel();
     tracker.close();
