@@ -1,5 +1,6 @@
 //! Stand-in, to be replaced by the report itself.
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::run::record::Entry;
@@ -21,5 +22,36 @@ impl Report {
     /// The report as Markdown.
     pub fn markdown(&self) -> String {
         format!("# Window {}\n", self.window)
+    }
+}
+
+/// How much a line matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Only when looking closely.
+    Detail,
+    /// A milestone.
+    Info,
+}
+
+/// One record, told.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// When.
+    pub at: Timestamp,
+    /// How much it matters.
+    pub level: Level,
+    /// What happened.
+    pub sentence: String,
+}
+
+/// Tells records.
+#[derive(Debug, Clone, Default)]
+pub struct Narrator;
+
+impl Narrator {
+    /// Tells the next record.
+    pub fn tell(&mut self, entry: &Entry) -> Line {
+        Line { at: entry.at, level: Level::Info, sentence: format!("record {}", entry.seq) }
     }
 }

@@ -4,6 +4,9 @@ use rollbackd_core::notice::Notice;
 
 use crate::config::model::Config;
 
+/// Every label that `attempted` can be called with.
+pub const FAILURES: [&str; 2] = ["connect", "other"];
+
 /// Sends notices.
 #[derive(Debug)]
 pub struct Sender;
