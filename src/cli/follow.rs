@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use rollbackd_core::run::record::{Entry, Record};
+use rollbackd_core::report::{Level, Narrator};
+use rollbackd_core::run::record::Entry;
 use serde::Deserialize;
 use tokio::time::Instant;
 
@@ -36,6 +37,7 @@ pub(super) async fn run(client: &Client, window: &str, terminal: &mut Terminal) 
 
 async fn to_the_end(client: &Client, window: &str, terminal: &mut Terminal) -> anyhow::Result<Exit> {
     let mut seen = 0;
+    let mut narrator = Narrator::default();
     let mut answered_at = Instant::now();
     loop {
         match client.get::<Progress>(&format!("/api/v1/windows/{window}?after={seen}")).await {
@@ -43,7 +45,7 @@ async fn to_the_end(client: &Client, window: &str, terminal: &mut Terminal) -> a
                 answered_at = Instant::now();
                 for entry in &progress.records {
                     seen = seen.max(entry.seq);
-                    if let Some(line) = line(entry) {
+                    if let Some(line) = told(&mut narrator, entry) {
                         terminal.print(&line)?;
                     }
                 }
@@ -78,16 +80,9 @@ pub(super) fn exit(outcome: &str) -> Option<Exit> {
     }
 }
 
-/// What is shown of a record.
-fn line(entry: &Entry) -> Option<String> {
-    let sentence = sentence(&entry.record)?;
-    Some(format!("{}  {}\n", entry.at.strftime("%H:%M:%S"), output::clean(&sentence)))
-}
-
-/// A record in a sentence; nothing for what is only kept for later.
-fn sentence(record: &Record) -> Option<String> {
-    let value = serde_json::to_value(record).ok()?;
-    let kind = value.get("type")?.as_str()?.replace('_', " ");
-    let detail = ["detail", "reason"].iter().find_map(|field| value.get(*field)?.as_str());
-    Some(detail.map_or_else(|| kind.clone(), |detail| format!("{kind}: {detail}")))
+/// What is shown of a record: what only matters when looking closely is left to the report.
+fn told(narrator: &mut Narrator, entry: &Entry) -> Option<String> {
+    let line = narrator.tell(entry);
+    let shown = line.level > Level::Detail;
+    shown.then(|| format!("{}  {}\n", line.at.strftime("%H:%M:%S"), output::clean(&line.sentence)))
 }

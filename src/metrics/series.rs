@@ -12,6 +12,8 @@ use rollbackd_core::run::state::StateName;
 use rollbackd_core::run::step::Step;
 use rollbackd_core::sample::Reading;
 
+use crate::notify::FAILURES;
+
 /// From half a millisecond (a local disk) to what no disk should take.
 const JOURNAL_BUCKETS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
 /// From a local socket's answer to the longest sensible time-out.
@@ -179,6 +181,9 @@ impl Series {
             }
             for channel in &contact.channels {
                 self.notices.attempts.with_label_values(&[&contact.name, channel]);
+                for reason in FAILURES {
+                    self.notices.failures.with_label_values(&[contact.name.as_str(), channel, reason]);
+                }
             }
         }
     }

@@ -74,6 +74,7 @@ fn every_known_series_is_there_before_anything_happened() {
             r#"rollbackd_verification_result{check="auth",plan="shop"} NaN"#,
             r#"rollbackd_notices_total{contact="Operations",event="notice.test",plan="shop"} 0"#,
             r#"rollbackd_notice_attempts_total{channel="webhook 1",contact="Operations",plan="shop"} 0"#,
+            r#"rollbackd_notice_failures_total{channel="email 1",contact="Operations",plan="shop",reason="connect"} 0"#,
             r#"rollbackd_notices_pending{plan="shop"} 0"#,
             r#"rollbackd_notice_oldest_pending_timestamp_seconds{plan="shop"} 0"#,
             r#"rollbackd_notices_dead_lettered_total{plan="shop"} 0"#,
@@ -120,7 +121,7 @@ fn readings_are_counted_where_they_belong() {
 #[test]
 fn deliveries_appends_and_steps_are_counted() {
     let metrics = metrics();
-    metrics.notice_attempted("Operations", "email 1", Some("connection"));
+    metrics.notice_attempted("Operations", "email 1", Some("connect"));
     metrics.notice_attempted("Operations", "email 1", None);
     metrics.appended(Duration::from_millis(3));
     metrics.journal_failed();
@@ -129,7 +130,7 @@ fn deliveries_appends_and_steps_are_counted() {
         &metrics,
         &[
             r#"rollbackd_notice_attempts_total{channel="email 1",contact="Operations",plan="shop"} 2"#,
-            r#"rollbackd_notice_failures_total{channel="email 1",contact="Operations",plan="shop",reason="connection"} 1"#,
+            r#"rollbackd_notice_failures_total{channel="email 1",contact="Operations",plan="shop",reason="connect"} 1"#,
             r#"rollbackd_journal_append_duration_seconds_bucket{plan="shop",le="0.005"} 1"#,
             r#"rollbackd_journal_errors_total{plan="shop"} 1"#,
             r#"rollbackd_rollback_step_duration_seconds_sum{plan="shop",step="act"} 4"#,

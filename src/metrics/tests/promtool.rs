@@ -26,7 +26,7 @@ pub(super) fn promtool(arguments: &[&str], directory: &Path, input: &str) -> Res
 #[test]
 fn the_text_passes_promtool() {
     let metrics = metrics();
-    metrics.notice_attempted("Operations", "email 1", Some("connection"));
+    metrics.notice_attempted("Operations", "email 1", Some("connect"));
     metrics.observe(&rolling_back(at("02:14:30")));
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     promtool(&["check", "metrics"], here, &metrics.render()).expect("nothing to say");
