@@ -1,0 +1,88 @@
+//! Where a configuration keeps its state, and what the journal there says when no daemon answers.
+//!
+//! Looking and controlling need the state directory and nothing else: an operator may not be able to read the
+//! secrets that the whole configuration needs.
+
+use std::path::{Path, PathBuf};
+
+use rollbackd_core::run::record::Entry;
+use rollbackd_core::run::state::State;
+use serde::Deserialize;
+
+use super::client::Client;
+use super::exit::{Exit, Stop};
+use super::output::say;
+use crate::config;
+use crate::journal::Journal;
+
+/// A configuration's name and state directory.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// `name`.
+    pub(super) name: String,
+    /// `state_dir`, absolute.
+    pub(super) state_dir: PathBuf,
+}
+
+/// The part of a configuration that says where the rest is.
+#[derive(Debug, Deserialize)]
+struct Part {
+    name: String,
+    state_dir: PathBuf,
+}
+
+impl Place {
+    /// Reads it from a configuration, which as a whole is only read when these two are not plain.
+    pub(super) fn of(config: &Path) -> anyhow::Result<Self> {
+        let path = std::path::absolute(config)?;
+        let source = std::fs::read_to_string(&path).map_err(|error| {
+            Stop::new(Exit::Configuration, format!("cannot read the configuration {}: {error}", config.display()))
+        })?;
+        if let Ok(part) = toml::from_str::<Part>(&source) {
+            let directory = path.parent().unwrap_or_else(|| Path::new("/"));
+            return Ok(Self { name: part.name, state_dir: directory.join(part.state_dir) });
+        }
+        let config = load(config)?;
+        Ok(Self { name: config.name, state_dir: config.state_dir })
+    }
+
+    /// The way to the daemon.
+    pub(super) fn client(&self) -> Client {
+        Client::new(&self.state_dir)
+    }
+
+    /// Every record in the journal, for when no daemon answers. A directory that is not there holds none.
+    pub(super) fn records(&self) -> anyhow::Result<Vec<Entry>> {
+        let directory = self.state_dir.display();
+        if !self.state_dir.is_dir() {
+            say(&format!("no daemon answers and {directory} is not there: nothing was ever guarded here"));
+            return Ok(Vec::new());
+        }
+        say(&format!("no daemon answers; this is what the journal in {directory} says"));
+        read_journal(&self.state_dir).map_err(|reason| {
+            Stop::new(Exit::Unavailable, format!("the journal in {directory} cannot be read: {reason}")).into()
+        })
+    }
+}
+
+/// The checked configuration.
+pub(super) fn load(path: &Path) -> Result<config::model::Config, Stop> {
+    match config::load(path) {
+        Ok(loaded) => Ok(loaded.config),
+        Err(problems) => Err(Stop::new(Exit::Configuration, problems.to_string())),
+    }
+}
+
+/// The state that records make.
+pub(super) fn state_of(entries: &[Entry]) -> State {
+    let mut state = State::default();
+    for entry in entries {
+        state.apply(entry);
+    }
+    state
+}
+
+fn read_journal(state_dir: &Path) -> Result<Vec<Entry>, String> {
+    let journal = Journal::open(state_dir).map_err(|error| error.to_string())?;
+    journal.read_all().map_err(|error| error.to_string())
+}
