@@ -4,6 +4,7 @@
 //! daemon through its control socket; what only reads the past reads the journal itself when no daemon answers.
 
 mod check;
+mod checks;
 mod client;
 mod completions;
 mod control;
