@@ -1,1 +1,3 @@
-//! Stub.
+//! The whole story on this machine.
+
+pub mod cluster;
