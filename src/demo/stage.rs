@@ -1,0 +1,492 @@
+//! The stage of the story: sets everything up in one temporary directory, plays, and strikes it again.
+//!
+//! Everything that runs is held here, so that it ends however the story ends. What is worth keeping stays in the directory: the
+//! report, the journal, the daemon's log, the backup, mails and webhooks.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use rand::Rng;
+use rand::distr::Alphanumeric;
+use rollbackd_core::run::record::Record;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::cluster::Cluster;
+use super::customers::{self, Experience};
+use super::database::{Judge, Original};
+use super::mail::{self, Mailbox};
+use super::program::{Daemon, Program, in_path};
+use super::proof::{self, Expected, Shopfront};
+use super::story::{self, Finding, Narrator};
+use super::webhooks::{self, Hooks};
+use super::{Options, shop};
+
+/// The demo's configuration and what it refers to, as they are in the repository.
+const FILES: [(&str, &str); 5] = [
+    ("demo/schema.sql", super::database::SCHEMA),
+    ("demo/migration.sql", include_str!("../../config/demo/migration.sql")),
+    ("demo/healthy.sql", include_str!("../../config/demo/healthy.sql")),
+    ("demo/migrate.sh", include_str!("../../config/demo/migrate.sh")),
+    ("demo/rollback-emergency.sh", include_str!("../../config/demo/rollback-emergency.sh")),
+];
+const CONFIGURATION: &str = include_str!("../../config/demo.toml");
+/// The line of the configuration that gets the mail server's port.
+const SMTP_PORT: &str = "\nport = 2525 ";
+
+/// How long a window may take, all in all.
+const WINDOW_WITHIN: Duration = Duration::from_mins(6);
+/// How long tasks may take to end.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How the story ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Everything is as it should be.
+    Good,
+    /// Something is not.
+    Bad,
+}
+
+/// Everything that runs, and where.
+pub struct Stage {
+    executable: PathBuf,
+    directory: TempDir,
+    tracker: TaskTracker,
+    cancel: CancellationToken,
+    cluster: Option<Cluster>,
+    daemon: Option<Daemon>,
+    program: Option<Program>,
+}
+
+/// What the scene consists of, once it is set.
+struct Scene {
+    judge: Judge,
+    originals: Vec<Original>,
+    front: Shopfront,
+    maintenance: PathBuf,
+    experience: watch::Receiver<Experience>,
+    mailbox: Mailbox,
+    hooks: Hooks,
+    program: Program,
+}
+
+impl Stage {
+    /// An empty stage in a new directory. `executable` is rollbackd.
+    ///
+    /// # Errors
+    /// When there is no place for temporary files.
+    pub fn new(executable: PathBuf) -> std::io::Result<Self> {
+        let directory = tempfile::Builder::new().prefix("rollbackd-demo-").tempdir_in(room())?;
+        // PostgreSQL refuses to run as root: for root it runs as another user, who must be able to come through.
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
+        Ok(Self {
+            executable,
+            directory,
+            tracker: TaskTracker::new(),
+            cancel: CancellationToken::new(),
+            cluster: None,
+            daemon: None,
+            program: None,
+        })
+    }
+
+    /// Plays the whole story.
+    ///
+    /// # Errors
+    /// A sentence, when it cannot go on.
+    pub async fn play<W: Write>(&mut self, options: Options, narrator: &mut Narrator<W>) -> Result<Ending, String> {
+        let told = |error: std::io::Error| format!("the story cannot be told: {error}");
+        narrator.say(title(options)).map_err(told)?;
+        narrator.chapter("A shop is open").map_err(told)?;
+        let mut scene = self.set(options, narrator).await?;
+        narrator.chapter("rollbackd stands guard").map_err(told)?;
+        self.program = Some(scene.program.clone());
+        self.daemon = Some(scene.program.start().await?);
+        narrator.line(&format!("rollbackd run --config {}", scene.program.config.display())).map_err(told)?;
+        narrator.line(&format!("ready; status on http://{}/", scene.program.http)).map_err(told)?;
+
+        narrator.chapter("A migration is guarded").map_err(told)?;
+        narrator.line("rollbackd window open --wait").map_err(told)?;
+        let open = ["window", "open", "--wait", "--reason", "the demo's migration"];
+        let mut untold = None;
+        let code =
+            scene.program.relayed(&open, WINDOW_WITHIN, |line| untold = narrator.relay(line).err().or(untold.take()));
+        let code = code.await?;
+        untold.map_or(Ok(()), Err).map_err(told)?;
+
+        narrator.chapter("What the journal says").map_err(told)?;
+        let (window, records) = scene.program.newest_window().await?;
+        let moments = story::moments(&records);
+        let from = moments.first().map_or(Timestamp::UNIX_EPOCH, |first| first.at);
+        narrator.timeline(&moments, from).map_err(told)?;
+
+        narrator.chapter("What the customers noticed").map_err(told)?;
+        for line in noticed(&scene.experience.borrow().clone(), &records) {
+            narrator.line(&line).map_err(told)?;
+        }
+
+        narrator.chapter("What is true, looked up without asking rollbackd").map_err(told)?;
+        let findings = scene.findings(options, code).await;
+        for finding in &findings {
+            narrator.finding(finding).map_err(told)?;
+        }
+        self.keep_evidence(&scene, &window).await?;
+        let good = findings.iter().all(|finding| finding.good);
+        Ok(if good { Ending::Good } else { Ending::Bad })
+    }
+
+    /// Sets the scene: cluster, database, shop, customers, receivers, configuration.
+    async fn set<W: Write>(&mut self, options: Options, narrator: &mut Narrator<W>) -> Result<Scene, String> {
+        let told = |error: std::io::Error| format!("the story cannot be told: {error}");
+        let directory = self.directory.path().to_owned();
+        let cluster = self.cluster.insert(Cluster::start(&directory.join("cluster")).await?);
+        let (owner, app) = (password(), password());
+        let administrator = Judge::connect(&cluster.url("postgres"), &self.tracker).await?;
+        administrator.create(&owner, &app).await?;
+        let owner_url = cluster.url_as("shop_owner", &owner, "shop");
+        let judge = Judge::connect(&owner_url, &self.tracker).await?;
+        judge.fill().await?;
+        let originals = judge.originals().await?;
+        let held: Vec<_> = originals.iter().map(|one| format!("{} {}", one.rows, one.table)).collect();
+        let version = judge.version().await?;
+        narrator.line(&format!("PostgreSQL {version} in {}", directory.join("cluster").display())).map_err(told)?;
+        narrator.line(&format!("database `shop`: {}", held.join(", "))).map_err(told)?;
+
+        let maintenance = directory.join("maintenance");
+        let apikey = password();
+        let app_url = cluster.url_as("shop_app", &app, "shop");
+        let address = shop::start(&app_url, maintenance.clone(), &apikey, &self.tracker, &self.cancel).await?;
+        let experience = customers::start(address, &apikey, &self.tracker, &self.cancel)?;
+        let front = Shopfront {
+            address,
+            apikey,
+            email: "watchdog@shop.example".to_owned(),
+            password: "correct horse 1".to_owned(),
+        };
+        for finding in [front.posts().await, front.sign_in().await] {
+            narrator.finding(&finding).map_err(told)?;
+            if !finding.good {
+                return Err(finding.text);
+            }
+        }
+        let mailbox = mail::start(&self.tracker, &self.cancel).await?;
+        let secret = format!("whsec_{}", STANDARD.encode(rand::rng().random::<[u8; 24]>()));
+        let hooks = webhooks::start(&secret, &self.tracker, &self.cancel).await?;
+        narrator
+            .line(&format!(
+                "the shop is on http://{address}, mail goes to port {}, webhooks go to port {}",
+                mailbox.address.port(),
+                hooks.address.port()
+            ))
+            .map_err(told)?;
+
+        write_files(&directory, mailbox.address.port()).map_err(|error| format!("{}: {error}", directory.display()))?;
+        let http = free_port()?;
+        let mut environment = addresses(&directory, &front, &maintenance, http, &hooks, &secret);
+        environment.extend(database_access(&owner_url)?);
+        environment
+            .push(("DEMO_MIGRATION", if options.healthy { "demo/healthy.sql" } else { "demo/migration.sql" }.into()));
+        environment.push(("DEMO_PSQL", psql().into_os_string()));
+        let program = Program {
+            executable: self.executable.clone(),
+            config: directory.join("demo.toml"),
+            environment,
+            http,
+            log: directory.join("rollbackd.log"),
+        };
+        Ok(Scene { judge, originals, front, maintenance, experience, mailbox, hooks, program })
+    }
+
+    /// Says how to look around while everything is left running.
+    ///
+    /// # Errors
+    /// When the output cannot be written.
+    pub fn stay<W: Write>(&mut self, narrator: &mut Narrator<W>) -> std::io::Result<()> {
+        let Some(program) = &self.program else { return Ok(()) };
+        let variables = self.directory.path().join("environment");
+        write_private(&variables, &exports(&program.environment))?;
+        narrator.chapter("Everything is left running, until Ctrl-C")?;
+        narrator.line(&format!("status page  http://{}/", program.http))?;
+        narrator.line(&format!("metrics      http://{}/metrics", program.http))?;
+        narrator.line("In another terminal:")?;
+        let (executable, config) = (program.executable.display(), program.config.display());
+        narrator.line(&format!("  . {}", variables.display()))?;
+        narrator.line(&format!("  export ROLLBACKD_CONFIG={config}"))?;
+        for command in ["status", "history", "report", "verify", "check --online"] {
+            narrator.line(&format!("  {executable} {command}"))?;
+        }
+        narrator.line("  psql                       # the demo's database")
+    }
+
+    /// Ends everything that runs, and removes the cluster.
+    pub async fn strike(&mut self) {
+        if let Some(daemon) = self.daemon.take() {
+            daemon.end().await;
+        }
+        self.cancel.cancel();
+        self.tracker.close();
+        if let Some(cluster) = self.cluster.take()
+            && let Err(reason) = cluster.stop().await
+        {
+            tracing::warn!(
+                event = "demo.cluster_not_stopped",
+                error = reason,
+                "the demo's cluster did not stop as asked"
+            );
+        }
+        if timeout(GRACE, self.tracker.wait()).await.is_err() {
+            tracing::warn!(
+                event = "demo.tasks_left",
+                tasks = self.tracker.len(),
+                "some of the demo's tasks did not end"
+            );
+        }
+        for gone in ["cluster", "maintenance", "environment"] {
+            let path = self.directory.path().join(gone);
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            if let Err(error) = removed
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(event = "demo.not_removed", path = %path.display(), %error, "something of the demo is left");
+            }
+        }
+    }
+
+    /// Lets the directory stay, when there is something in it that says what went wrong.
+    pub fn keep_results(&mut self) -> Option<PathBuf> {
+        let path = self.directory.path().to_owned();
+        path.join("rollbackd.log").exists().then(|| {
+            self.directory.disable_cleanup(true);
+            path
+        })
+    }
+
+    /// Says how it ended and what was kept.
+    ///
+    /// # Errors
+    /// When the output cannot be written.
+    pub fn farewell<W: Write>(&mut self, narrator: &mut Narrator<W>, ending: Ending) -> std::io::Result<()> {
+        let kept = self.keep_results().unwrap_or_default();
+        narrator.say("")?;
+        narrator.say(match ending {
+            Ending::Good => "The originals are whole and the application answers.",
+            Ending::Bad => "Not everything is as it should be: see the lines marked NO.",
+        })?;
+        let path = |name: &str| kept.join(name).display().to_string();
+        narrator.say(&format!("report:   {}", path("report.md")))?;
+        narrator.say(&format!("journal:  {}", journal(&kept).display()))?;
+        narrator.say(&format!("also in {}:", kept.display()))?;
+        narrator.say("          report.json, rollbackd.log, mails/, webhooks/, backups/")
+    }
+
+    /// Writes the reports, and the mails and webhooks that came in, into the directory.
+    async fn keep_evidence(&self, scene: &Scene, window: &str) -> Result<(), String> {
+        let directory = self.directory.path();
+        let mut files = Vec::new();
+        for format in ["md", "json"] {
+            let report = scene.program.printed(&["report", window, "--format", format]).await?;
+            files.push((format!("report.{format}"), report));
+        }
+        for (number, mail) in scene.mailbox.mails.borrow().iter().enumerate() {
+            files.push((format!("mails/{:02}.eml", number + 1), mail.text.clone()));
+        }
+        for (number, webhook) in scene.hooks.received.borrow().iter().enumerate() {
+            files.push((format!("webhooks/{:02}.json", number + 1), format!("{:#}\n", webhook.body)));
+        }
+        for (name, text) in files {
+            write(&directory.join(&name), &text).map_err(|error| format!("{name}: {error}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Scene {
+    async fn findings(&mut self, options: Options, code: i32) -> Vec<Finding> {
+        let (expected_code, word, place, title, event) = if options.healthy {
+            (0, "passed", Expected::Live, "migration passed", "window.passed")
+        } else {
+            (20, "rolled back and recovered", Expected::Quarantined, "recovered", "rollback.recovered")
+        };
+        let mut findings = proof::originals(&self.judge, &self.originals).await;
+        findings.push(self.front.posts().await);
+        findings.push(self.front.sign_in().await);
+        findings.push(proof::traffic(&self.maintenance));
+        findings.push(proof::new_tables(&self.judge, place).await);
+        findings.push(Finding::of(if code == expected_code {
+            Ok(format!("`window open --wait` exited with {code}: {word}"))
+        } else {
+            Err(format!("`window open --wait` exited with {code}, not {expected_code} ({word})"))
+        }));
+        findings.extend(proof::notices(&mut self.mailbox, &mut self.hooks, title, event).await);
+        findings
+    }
+}
+
+fn title(options: Options) -> &'static str {
+    if options.healthy {
+        "A database migration at night that goes well, guarded by rollbackd."
+    } else {
+        "A database migration at night that goes wrong, and nobody has to get up."
+    }
+}
+
+/// What the customers have seen, beside what rollbackd says about it.
+fn noticed(seen: &Experience, records: &[rollbackd_core::run::record::Entry]) -> Vec<String> {
+    let count = format!(
+        "{} requests served, {} failed, {} met the maintenance page",
+        seen.served, seen.failed, seen.turned_away
+    );
+    let breach = records.iter().find(|entry| matches!(entry.record, Record::BreachDetected { .. }));
+    let mut lines = vec![count];
+    match (seen.outage_began, seen.outage()) {
+        (Some(began), Some(outage)) => {
+            if let Some(breach) = breach {
+                lines.push(format!("from the first failure to the decision:  {}", span(began, breach.at)));
+            }
+            lines.push(format!("from the first failure to posts again:   {}", story::length(outage.unsigned_abs())));
+        }
+        (Some(_), None) => lines.push("posts have not come back for them".to_owned()),
+        (None, _) => lines.push("no failure at all".to_owned()),
+    }
+    lines
+}
+
+fn span(from: Timestamp, to: Timestamp) -> String {
+    story::length(to.duration_since(from).unsigned_abs())
+}
+
+/// Where the directory can be made: `TMPDIR`, or `/tmp` when root's server could not come through to it.
+fn room() -> PathBuf {
+    let wanted = std::env::temp_dir();
+    let open = |path: &Path| path.metadata().is_ok_and(|found| found.permissions().mode() & 0o001 != 0);
+    let passable = fs::canonicalize(&wanted).is_ok_and(|whole| whole.ancestors().all(open));
+    if passable || !rustix::process::geteuid().is_root() { wanted } else { PathBuf::from("/tmp") }
+}
+
+/// Writes the configuration with the mail server's port, and the files that it refers to.
+fn write_files(directory: &Path, smtp_port: u16) -> std::io::Result<()> {
+    write(&directory.join("demo.toml"), &configuration(smtp_port))?;
+    FILES.iter().try_for_each(|(name, text)| {
+        let path = directory.join(name);
+        write(&path, text)?;
+        let mode = if path.extension().is_some_and(|extension| extension == "sh") { 0o755 } else { 0o644 };
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))
+    })
+}
+
+/// The configuration with the mail server's port: a number, which cannot come from the environment.
+fn configuration(smtp_port: u16) -> String {
+    CONFIGURATION.replacen(SMTP_PORT, &format!("\nport = {smtp_port} "), 1)
+}
+
+fn write(path: &Path, text: &str) -> std::io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    fs::write(path, text)
+}
+
+/// A file that only its owner may read, as it holds passwords.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
+}
+
+/// What the configuration refers to.
+fn addresses(
+    directory: &Path,
+    front: &Shopfront,
+    maintenance: &Path,
+    http: SocketAddr,
+    hooks: &Hooks,
+    secret: &str,
+) -> Vec<(&'static str, OsString)> {
+    let shop = format!("http://{}", front.address);
+    let credentials = json!({ "email": front.email, "password": front.password });
+    vec![
+        ("DEMO_STATE_DIR", directory.join("state").into_os_string()),
+        ("DEMO_HTTP", http.to_string().into()),
+        ("DEMO_SHOP_ADDRESS", front.address.to_string().into()),
+        ("DEMO_CANARY_URL", format!("{shop}/health").into()),
+        ("DEMO_POSTS_URL", format!("{shop}/api/posts").into()),
+        ("DEMO_AUTH_URL", format!("{shop}/auth/v1").into()),
+        ("DEMO_SIGN_IN_URL", format!("{shop}/auth/v1/token?grant_type=password").into()),
+        ("DEMO_SIGN_IN_BODY", credentials.to_string().into()),
+        ("DEMO_PASSWORD", front.password.as_str().into()),
+        ("DEMO_APIKEY", front.apikey.as_str().into()),
+        ("DEMO_MAINTENANCE_FILE", maintenance.into()),
+        ("DEMO_WEBHOOK_URL", format!("http://{}/hooks", hooks.address).into()),
+        ("DEMO_WEBHOOK_SECRET", secret.into()),
+    ]
+}
+
+/// The database for rollbackd, and in the variables in which psql looks for it.
+fn database_access(url: &str) -> Result<Vec<(&'static str, OsString)>, String> {
+    let parsed = url::Url::parse(url).map_err(|error| format!("the cluster's URL: {error}"))?;
+    let given = parsed.query_pairs().find(|(key, _)| key == "host").map(|(_, host)| host.into_owned());
+    let host = given.or_else(|| parsed.host_str().map(str::to_owned)).unwrap_or_default();
+    Ok(vec![
+        ("DEMO_DATABASE_URL", url.into()),
+        ("PGHOST", host.into()),
+        ("PGPORT", parsed.port().unwrap_or(5432).to_string().into()),
+        ("PGUSER", parsed.username().into()),
+        ("PGPASSWORD", parsed.password().unwrap_or_default().into()),
+        ("PGDATABASE", parsed.path().trim_start_matches('/').into()),
+    ])
+}
+
+/// `export NAME='value'` lines for a shell.
+fn exports(environment: &[(&'static str, OsString)]) -> String {
+    let line = |(name, value): &(&str, OsString)| {
+        format!("export {name}='{}'\n", value.to_string_lossy().replace('\'', "'\\''"))
+    };
+    environment.iter().map(line).collect()
+}
+
+/// Where psql is: `PATH`, `PG_BIN`, or where Debian keeps each version's programs.
+fn psql() -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let debian = versions.map(|version| version.path().join("bin/psql"));
+    let given = std::env::var_os("PG_BIN").map(|directory| Path::new(&directory).join("psql"));
+    in_path("psql")
+        .or_else(|| given.into_iter().chain(debian).find(|path| path.exists()))
+        .unwrap_or_else(|| "psql".into())
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> Result<SocketAddr, String> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| format!("no free port: {error}"))?;
+    listener.local_addr().map_err(|error| format!("no free port: {error}"))
+}
+
+/// A password of letters and digits.
+fn password() -> String {
+    rand::rng().sample_iter(Alphanumeric).take(24).map(char::from).collect()
+}
+
+/// The journal's file.
+fn journal(kept: &Path) -> PathBuf {
+    let state = kept.join("state");
+    let entries = fs::read_dir(&state).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.path())
+        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("journal")))
+        .unwrap_or(state)
+}
+
+#[cfg(test)]
+mod tests;
