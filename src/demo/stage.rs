@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Stop};
 use super::customers::{self, Experience};
 use super::database::{Judge, Original};
 use super::mail::{self, Mailbox};
@@ -33,6 +33,7 @@ use super::proof::{self, Expected, Shopfront};
 use super::story::{self, Finding, Narrator};
 use super::webhooks::{self, Hooks};
 use super::{Options, shop};
+use crate::postgres::programs;
 
 /// The demo's configuration and what it refers to, as they are in the repository.
 const FILES: [(&str, &str); 5] = [
@@ -199,7 +200,7 @@ impl Stage {
         environment.extend(database_access(&owner_url)?);
         environment
             .push(("DEMO_MIGRATION", if options.healthy { "demo/healthy.sql" } else { "demo/migration.sql" }.into()));
-        environment.push(("DEMO_PSQL", psql().into_os_string()));
+        environment.push(("DEMO_PSQL", psql()?.into_os_string()));
         let program = Program {
             executable: self.executable.clone(),
             config: directory.join("demo.toml"),
@@ -238,8 +239,8 @@ impl Stage {
         }
         self.cancel.cancel();
         self.tracker.close();
-        if let Some(cluster) = self.cluster.take()
-            && let Err(reason) = cluster.stop().await
+        if let Some(mut cluster) = self.cluster.take()
+            && let Err(reason) = cluster.stop(Stop::Immediate).await
         {
             tracing::warn!(
                 event = "demo.cluster_not_stopped",
@@ -457,14 +458,11 @@ fn exports(environment: &[(&'static str, OsString)]) -> String {
     environment.iter().map(line).collect()
 }
 
-/// Where psql is: `PATH`, `PG_BIN`, or where Debian keeps each version's programs.
-fn psql() -> PathBuf {
-    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let debian = versions.map(|version| version.path().join("bin/psql"));
-    let given = std::env::var_os("PG_BIN").map(|directory| Path::new(&directory).join("psql"));
-    in_path("psql")
-        .or_else(|| given.into_iter().chain(debian).find(|path| path.exists()))
-        .unwrap_or_else(|| "psql".into())
+/// The psql that came with the server.
+fn psql() -> Result<PathBuf, String> {
+    let beside = programs::server_binaries()?.join("psql");
+    if beside.is_file() { Some(beside) } else { in_path("psql") }
+        .ok_or_else(|| "psql is missing; on Debian install `postgresql-client`".to_owned())
 }
 
 /// A port that was free a moment ago.

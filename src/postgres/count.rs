@@ -8,10 +8,7 @@ use super::{Failure, during};
 /// The rows of a table, with those of its partitions and children.
 pub async fn rows(client: &impl GenericClient, table: &TableName) -> Result<u64, Failure> {
     let doing = format!("counting the rows of {table}");
-    let row = client
-        .query_one(&format!("select count(*) from {}", table.sql()), &[])
-        .await
-        .map_err(during(&doing))?;
+    let row = client.query_one(&format!("select count(*) from {}", table.sql()), &[]).await.map_err(during(&doing))?;
     number(&row, &doing)
 }
 

@@ -1,7 +1,7 @@
 use reqwest::Client as Http;
 
 use super::*;
-use crate::demo::cluster::Cluster;
+use crate::demo::cluster::{Cluster, Stop};
 use crate::demo::database::{Judge, NEW_TABLES};
 use crate::demo::proof::Shopfront;
 
@@ -49,11 +49,11 @@ impl Open {
         timeout(Duration::from_secs(10), request.send()).await.unwrap().unwrap().status().as_u16()
     }
 
-    async fn close(self) {
+    async fn close(mut self) {
         self.cancel.cancel();
         self.tracker.close();
         drop((self.judge, self.owner));
-        self.cluster.stop().await.unwrap();
+        self.cluster.stop(Stop::Immediate).await.unwrap();
         timeout(Duration::from_secs(10), self.tracker.wait()).await.expect("everything ends");
         drop(self.directory);
     }
