@@ -58,7 +58,7 @@ impl Experience {
         match visit {
             // A sign-in that works in the middle of the outage does not end it: the posts were what broke.
             Visit::PostsRead if self.outage_began.is_some() && self.outage_ended.is_none() => {
-                self.outage_ended = Some(at)
+                self.outage_ended = Some(at);
             }
             Visit::PostsRead | Visit::Served => {}
             Visit::Failed | Visit::TurnedAway => {

@@ -118,7 +118,7 @@ async fn converse(mut stream: TcpStream, keep: &watch::Sender<Vec<Mail>>) -> std
         let (verb, argument) = text.split_once(' ').unwrap_or((&text, ""));
         match verb.to_ascii_uppercase().as_str() {
             "EHLO" => {
-                reply(&mut write, &format!("250-rollbackd-demo\r\n250-8BITMIME\r\n250 SIZE {MAX_MESSAGE}")).await?
+                reply(&mut write, &format!("250-rollbackd-demo\r\n250-8BITMIME\r\n250 SIZE {MAX_MESSAGE}")).await?;
             }
             "HELO" | "NOOP" => reply(&mut write, "250 rollbackd-demo").await?,
             "RSET" => {

@@ -14,6 +14,7 @@ pub mod database;
 pub mod mail;
 pub mod program;
 pub mod proof;
+mod setting;
 pub mod shop;
 pub mod stage;
 pub mod story;

@@ -131,7 +131,8 @@ impl Program {
             tokio::join!(read_lines(stdout, to.clone()), read_lines(stderr, to), relay);
             child.wait().await
         };
-        let status = timeout(within, work).await.map_err(|_| format!("rollbackd {shown} took more than {within:?}"))?;
+        let status =
+            timeout(within, work).await.map_err(|_elapsed| format!("rollbackd {shown} took more than {within:?}"))?;
         let status = status.map_err(|error| format!("cannot wait for rollbackd {shown}: {error}"))?;
         status.code().ok_or_else(|| format!("rollbackd {shown} ended by {status}"))
     }

@@ -224,7 +224,8 @@ struct Pool {
 
 impl Pool {
     fn new(url: &str) -> Result<Self, String> {
-        let mut config: tokio_postgres::Config = url.parse().map_err(|_| "the shop's database URL is not one")?;
+        let mut config: tokio_postgres::Config =
+            url.parse().map_err(|_invalid| "the shop's database URL is not one")?;
         config.application_name("shop").connect_timeout(PATIENCE).options("-c statement_timeout=2000");
         let slots = (0..CONNECTIONS).map(|_| Mutex::new(None)).collect();
         Ok(Self { config, slots, next: AtomicUsize::new(0) })
@@ -245,7 +246,7 @@ impl Pool {
             });
             *slot = Some(client);
         }
-        MutexGuard::try_map(slot, Option::as_mut).map_err(|_| Broken("the pool is empty"))
+        MutexGuard::try_map(slot, Option::as_mut).map_err(|_empty| Broken("the pool is empty"))
     }
 }
 

@@ -250,9 +250,12 @@ fn step_ended(step: &Step, outcome: &Outcome, plan: Option<&Plan>) -> Option<(To
         Step::Act { rung } => rung_kind(plan, *rung).to_owned(),
         Step::Verify { stage: Stage::Closed } => "verified with traffic stopped".to_owned(),
         Step::Verify { stage: Stage::Open } => "verified with traffic flowing".to_owned(),
-        Step::Migrate if outcome.is_success() => return None,
+        Step::Migrate | Step::ReadGate { .. } | Step::EndProcess { .. } | Step::Inspect { .. }
+            if outcome.is_success() =>
+        {
+            return None;
+        }
         Step::Migrate => "the migration".to_owned(),
-        Step::ReadGate { .. } | Step::EndProcess { .. } | Step::Inspect { .. } if outcome.is_success() => return None,
         Step::ReadGate { .. } => "looking at a gate".to_owned(),
         Step::EndProcess { .. } => "ending a process".to_owned(),
         Step::Inspect { .. } => "looking at the catalog".to_owned(),

@@ -77,7 +77,7 @@ pub async fn start(secret: &str, tracker: &TaskTracker, cancel: &CancellationTok
 /// The bytes of a `whsec_…` secret.
 fn decode(secret: &str) -> Result<Vec<u8>, String> {
     let encoded = secret.strip_prefix("whsec_").ok_or("a webhook secret starts with `whsec_`")?;
-    STANDARD.decode(encoded).map_err(|_| "a webhook secret is base64 after `whsec_`".to_owned())
+    STANDARD.decode(encoded).map_err(|_invalid| "a webhook secret is base64 after `whsec_`".to_owned())
 }
 
 struct Receiving {
@@ -114,7 +114,7 @@ fn verify(key: &[u8], id: &str, timestamp: &str, header: &str, body: &[u8]) -> R
     if id.is_empty() || timestamp.is_empty() || header.is_empty() {
         return Err("webhook-id, webhook-timestamp or webhook-signature is missing");
     }
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).map_err(|_| "the key is unusable")?;
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).map_err(|_invalid| "the key is unusable")?;
     for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
         mac.update(part);
     }
@@ -127,7 +127,7 @@ fn verify(key: &[u8], id: &str, timestamp: &str, header: &str, body: &[u8]) -> R
 }
 
 fn recent(timestamp: &str, now: i64) -> Result<(), &'static str> {
-    let then: i64 = timestamp.parse().map_err(|_| "webhook-timestamp is not a number")?;
+    let then: i64 = timestamp.parse().map_err(|_invalid| "webhook-timestamp is not a number")?;
     if then.abs_diff(now) <= TOLERANCE_SECONDS {
         Ok(())
     } else {
