@@ -5,9 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use reqwest::{Client, RequestBuilder};
+use rollbackd_core::baseline::counted;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::customers::Experience;
 use super::database::{Judge, NEW_TABLES, Original, Whereabouts};
 use super::mail::{Mail, Mailbox};
 use super::story::Finding;
@@ -126,6 +129,16 @@ pub fn traffic(maintenance: &Path) -> Finding {
     })
 }
 
+/// Whether the customers are served again; waits a little for the next of them.
+pub async fn customers(experience: &mut watch::Receiver<Experience>) -> Finding {
+    let back = experience.wait_for(|seen| seen.outage_began.is_none() || seen.outage_ended.is_some());
+    Finding::of(if timeout(REQUEST_WITHIN, back).await.is_ok_and(|seen| seen.is_ok()) {
+        Ok("the customers are served")
+    } else {
+        Err("the customers are not served")
+    })
+}
+
 /// Whether people were told: mails and webhooks, up to the one that says how it ended.
 pub async fn notices(mailbox: &mut Mailbox, hooks: &mut Hooks, last_title: &str, last_event: &str) -> Vec<Finding> {
     let mails = mailbox.mails.wait_for(|mails| mails.iter().any(|mail| mail.header("Subject").contains(last_title)));
@@ -144,7 +157,7 @@ fn mails_told(mails: &[Mail]) -> String {
     let mut people: Vec<&str> = mails.iter().flat_map(|mail| mail.to.iter().map(String::as_str)).collect();
     people.sort_unstable();
     people.dedup();
-    format!("{} mails arrived, for {}", mails.len(), people.join(" and "))
+    format!("{} arrived, for {}", counted(mails.len(), "mail"), people.join(" and "))
 }
 
 fn webhooks_told(webhooks: &[Webhook], posted: bool, last_event: &str) -> Result<String, String> {
@@ -154,7 +167,7 @@ fn webhooks_told(webhooks: &[Webhook], posted: bool, last_event: &str) -> Result
     if !posted {
         return Err(format!("no webhook says `{last_event}`"));
     }
-    Ok(format!("{} webhooks arrived, every signature verified", webhooks.len()))
+    Ok(format!("{} arrived, every signature verified", counted(webhooks.len(), "webhook")))
 }
 
 #[cfg(test)]

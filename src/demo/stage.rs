@@ -121,12 +121,14 @@ impl Stage {
         narrator.timeline(&moments, from).map_err(told)?;
 
         narrator.chapter("What the customers noticed").map_err(told)?;
+        let served = proof::customers(&mut scene.experience).await;
         for line in noticed(&scene.experience.borrow().clone(), &records) {
             narrator.line(&line).map_err(told)?;
         }
 
         narrator.chapter("What is true, looked up without asking rollbackd").map_err(told)?;
-        let findings = scene.findings(options, code).await;
+        let mut findings = scene.findings(options, code).await;
+        findings.push(served);
         for finding in &findings {
             narrator.finding(finding).map_err(told)?;
         }

@@ -149,15 +149,15 @@ pub fn length(time: Duration) -> String {
     }
 }
 
-/// Lines of at most `width` characters, broken between words; a longer word (a path, a URL) stays whole. What is not printable
-/// becomes a space.
+/// Lines of at most `width` characters, broken between words; a longer word (a path, a URL) stays whole. Spaces inside
+/// a line stay as they are, and those at the start are repeated. What is not printable becomes a space.
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let printable: String = text.chars().map(|one| if one.is_control() { ' ' } else { one }).collect();
     let indent: String = printable.chars().take_while(|one| *one == ' ').collect();
     let mut lines = Vec::new();
     let mut line = indent.clone();
-    for word in printable.split_whitespace() {
-        let empty = line.trim().is_empty();
+    for word in printable.trim().split(' ') {
+        let empty = line.len() == indent.len();
         if !empty && line.chars().count() + 1 + word.chars().count() > width {
             lines.push(std::mem::replace(&mut line, indent.clone()));
         } else if !empty {

@@ -180,8 +180,9 @@ fn long_lines_are_broken_between_words_and_control_characters_do_not_reach_the_t
     assert_eq!(wrap("one two three", 8), ["one two", "three"]);
     assert_eq!(wrap("  one two three", 9), ["  one two", "  three"]);
     assert_eq!(wrap("a /very/long/path/that/stays/whole b", 8), ["a", "/very/long/path/that/stays/whole", "b"]);
+    assert_eq!(wrap("a:   b", 8), ["a:   b"]);
     assert_eq!(wrap("", 8), [""]);
-    assert_eq!(wrap("red \u{1b}[31m", 20), ["red [31m"]);
+    assert_eq!(wrap("red\u{1b}[31m", 20), ["red [31m"]);
 }
 
 #[test]
