@@ -60,6 +60,12 @@ impl Program {
             }
             None => Command::new(&self.executable),
         };
+        // What the user's own psql is told has no place here.
+        for (name, _) in std::env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"PG") && name != "PG_BIN" {
+                command.env_remove(name);
+            }
+        }
         command
             .args(arguments)
             .arg("--config")
