@@ -25,6 +25,8 @@ help:
 # The development profile: it is built in a fraction of the time, and the demo waits for people and networks, not for the CPU.
 demo:
 	@tools/install-deps demo
+	@echo 'building rollbackd (the first time takes some minutes)'
+	@$(CARGO) build --quiet --locked --bin rollbackd
 	@$(CARGO) run --quiet --locked --bin rollbackd -- demo $(ARGS)
 
 test: deps fmt-check clippy docs scripts systemd-units tests
