@@ -22,7 +22,7 @@ help:
 	@echo 'make install  executable, systemd unit and examples, below $(DESTDIR)$(PREFIX) (PREFIX=, DESTDIR=)'
 	@echo 'make clean    removes what was built'
 
-# The development profile: it is built in a fraction of the time, and the demo waits for people and networks, not for the CPU.
+# The development profile: it is built sooner, and the demo does not wait for the CPU.
 demo:
 	@tools/install-deps demo
 	@echo 'building rollbackd (the first time takes some minutes)'

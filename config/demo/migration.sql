@@ -111,7 +111,8 @@ insert into public.component_usage (component_id, builder_page_id)
 select c.id, b.id from public.component_library c cross join public.builder_pages b;
 insert into public.media_files (owner_id, path)
 select id, 'media/' || username || '.jpg' from public.profiles;
-insert into public.file_metadata (file_id, mime_type, bytes) select id, 'image/jpeg', 20000 + id from public.media_files;
+insert into public.file_metadata (file_id, mime_type, bytes)
+select id, 'image/jpeg', 20000 + id from public.media_files;
 insert into public.file_versions (file_id, version, path) select id, 1, path from public.media_files;
 insert into public.user_file_stats (user_id, files, bytes) select owner_id, 1, 20000 + id from public.media_files;
 insert into public.user_sessions (user_id) select id from public.profiles;

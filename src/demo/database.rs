@@ -77,7 +77,7 @@ impl Judge {
         Ok(Self(client))
     }
 
-    /// Makes the roles and the database, as the cluster's superuser. The owner is no superuser, as on hosted PostgreSQL.
+    /// Makes the roles and the database, as the cluster's superuser. The owner is none, as on hosted PostgreSQL.
     ///
     /// # Errors
     /// A sentence.

@@ -57,11 +57,12 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     };
     let code = match played {
         Some(Ok(ending)) => {
-            if options.keep {
-                stage.stay(&mut narrator)?;
+            let stayed = if options.keep { stage.stay(&mut narrator) } else { Ok(()) };
+            if options.keep && stayed.is_ok() {
                 stops.asked().await;
             }
             stage.strike().await;
+            stayed?;
             stage.farewell(&mut narrator, ending)?;
             if ending == Ending::Good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
@@ -75,9 +76,9 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
             ExitCode::FAILURE
         }
         None => {
-            narrator.say("")?;
-            narrator.say("Stopping, and cleaning up.")?;
+            let said = narrator.say("").and_then(|()| narrator.say("Stopping, and cleaning up."));
             stage.strike().await;
+            said?;
             ExitCode::from(130)
         }
     };

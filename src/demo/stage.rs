@@ -1,7 +1,7 @@
 //! The stage of the story: sets everything up in one temporary directory, plays, and strikes it again.
 //!
-//! Everything that runs is held here, so that it ends however the story ends. What is worth keeping stays in the directory: the
-//! report, the journal, the daemon's log, the backup, mails and webhooks.
+//! Everything that runs is held here, so that it ends however the story ends. What is worth keeping stays in the
+//! directory: the report, the journal, the daemon's log, the backup, mails and webhooks.
 
 use std::fs;
 use std::io::Write;
@@ -50,12 +50,13 @@ pub enum Ending {
 /// Everything that runs, and where.
 pub struct Stage {
     executable: PathBuf,
-    directory: TempDir,
+    program: Option<Program>,
+    // Dropped in this order: what uses the directory goes before it.
+    daemon: Option<Daemon>,
+    cluster: Option<Cluster>,
     tracker: TaskTracker,
     cancel: CancellationToken,
-    cluster: Option<Cluster>,
-    daemon: Option<Daemon>,
-    program: Option<Program>,
+    directory: TempDir,
 }
 
 /// What the scene consists of, once it is set.
@@ -81,12 +82,12 @@ impl Stage {
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
         Ok(Self {
             executable,
-            directory,
+            program: None,
+            daemon: None,
+            cluster: None,
             tracker: TaskTracker::new(),
             cancel: CancellationToken::new(),
-            cluster: None,
-            daemon: None,
-            program: None,
+            directory,
         })
     }
 
