@@ -138,10 +138,12 @@ async fn converse(mut stream: TcpStream, keep: &watch::Sender<Vec<Mail>>) -> std
             "DATA" if envelope.to.is_empty() => reply(&mut write, "503 RCPT first").await?,
             "DATA" => {
                 reply(&mut write, "354 end with a dot on a line of its own").await?;
-                let Some(text) = read_message(&mut read).await? else {
-                    return reply(&mut write, "552 the message is too big").await;
-                };
+                let message = read_message(&mut read).await?;
                 let Envelope { from, to } = std::mem::take(&mut envelope);
+                let Some(text) = message else {
+                    reply(&mut write, "552 the message is too big").await?;
+                    continue;
+                };
                 let mail = Mail { from: from.unwrap_or_default(), to, text };
                 let kept = keep.send_if_modified(|mails| {
                     let room = mails.len() < MAX_KEPT;
@@ -166,19 +168,25 @@ fn address(argument: &str) -> String {
     inside.unwrap_or_else(|| after.split(' ').next().unwrap_or(after)).to_owned()
 }
 
-/// The lines up to the lone dot; `None` when they are too many.
+/// The lines up to the lone dot; `None` when they are too many, read to the end all the same: a sender that is cut off
+/// in the middle would not learn why.
 async fn read_message(read: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Option<String>> {
-    let mut message = Vec::new();
+    let (mut message, mut length) = (Vec::new(), 0);
     while let Some(line) = read_line(read).await? {
         let line = match line.as_slice() {
-            b".\r\n" | b".\n" => return Ok(Some(String::from_utf8_lossy(&message).into_owned())),
+            b".\r\n" | b".\n" => {
+                return Ok((length <= MAX_MESSAGE).then(|| String::from_utf8_lossy(&message).into_owned()));
+            }
             [b'.', rest @ ..] => rest,
             whole => whole,
         };
-        if message.len() + line.len() > MAX_MESSAGE {
-            return Ok(None);
+        length += line.len();
+        if length > 8 * MAX_MESSAGE {
+            return Err(std::io::Error::other("a message has no end"));
         }
-        message.extend_from_slice(line);
+        if length <= MAX_MESSAGE {
+            message.extend_from_slice(line);
+        }
     }
     Err(std::io::ErrorKind::UnexpectedEof.into())
 }
