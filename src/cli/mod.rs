@@ -126,7 +126,7 @@ async fn dispatch(cli: Cli, terminal: &mut Terminal) -> anyhow::Result<Exit> {
         Command::History(json) => history::run(config, json, terminal).await,
         Command::Report(arguments) => report::run(config, arguments, terminal).await,
         Command::Notify(verb) => notify::run(config, verb, terminal).await,
-        Command::Demo(arguments) => demo::run(arguments, terminal).await,
+        Command::Demo(arguments) => demo::run(&arguments).await,
         Command::Completions(arguments) => completions::run(&arguments, terminal),
     }
 }
