@@ -250,7 +250,11 @@ fn step_ended(step: &Step, outcome: &Outcome, plan: Option<&Plan>) -> Option<(To
         Step::Act { rung } => rung_kind(plan, *rung).to_owned(),
         Step::Verify { stage: Stage::Closed } => "verified with traffic stopped".to_owned(),
         Step::Verify { stage: Stage::Open } => "verified with traffic flowing".to_owned(),
-        Step::Migrate | Step::ReadGate { .. } | Step::EndProcess { .. } | Step::Inspect { .. }
+        Step::Migrate
+        | Step::ReadGate { .. }
+        | Step::EndProcess { .. }
+        | Step::AwaitProcess { .. }
+        | Step::Inspect { .. }
             if outcome.is_success() =>
         {
             return None;
@@ -258,6 +262,7 @@ fn step_ended(step: &Step, outcome: &Outcome, plan: Option<&Plan>) -> Option<(To
         Step::Migrate => "the migration".to_owned(),
         Step::ReadGate { .. } => "looking at a gate".to_owned(),
         Step::EndProcess { .. } => "ending a process".to_owned(),
+        Step::AwaitProcess { .. } => "waiting for a process".to_owned(),
         Step::Inspect { .. } => "looking at the catalog".to_owned(),
     };
     let (tone, sign) = if outcome.is_success() { (Tone::Good, ":") } else { (Tone::Bad, " FAILED:") };
