@@ -122,7 +122,7 @@ async fn accept_failed(error: &io::Error) {
 }
 
 /// One connection, from accept to its end.
-async fn connection<S>(stream: S, router: Router, cancel: CancellationToken, _slot: OwnedSemaphorePermit)
+pub(super) async fn connection<S>(stream: S, router: Router, cancel: CancellationToken, _slot: OwnedSemaphorePermit)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

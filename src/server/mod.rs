@@ -81,6 +81,9 @@ pub async fn start(
         None => None,
     };
     let socket = listen::socket(&path).map_err(|source| StartError::Socket { path: path.clone(), source })?;
+    // What the journal counts is there at the first scrape: a counter that comes back from zero looks like news.
+    let snapshot = Arc::clone(&shared.snapshots.borrow());
+    shared.metrics.observe(&snapshot);
     let router = routes::router(shared);
     if let Some(listener) = tcp {
         let address = listener.local_addr().ok().map(tracing::field::display);

@@ -30,8 +30,9 @@ const SOON: Duration = Duration::from_secs(10);
 
 /// A server on both kinds of sockets, and what its driver was asked for.
 pub(crate) struct Running {
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     pub(crate) directory: tempfile::TempDir,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) snapshots: watch::Sender<Arc<Snapshot>>,
     requests: mpsc::Receiver<Request>,
     tracker: TaskTracker,
@@ -78,6 +79,7 @@ fn shared(snapshot: Snapshot, token: Option<&str>) -> (Shared, watch::Sender<Arc
 pub(crate) async fn serve(snapshot: Snapshot, token: Option<&str>) -> Running {
     let directory = tempfile::tempdir().expect("a directory");
     let (shared, snapshots, asked) = shared(snapshot, token);
+    let metrics = Arc::clone(&shared.metrics);
     let (tracker, cancel) = (TaskTracker::new(), CancellationToken::new());
     let (tell, requests) = mpsc::channel(64);
     tracker.spawn(drive(asked, tell));
@@ -88,7 +90,7 @@ pub(crate) async fn serve(snapshot: Snapshot, token: Option<&str>) -> Running {
     let router = routes::router(shared);
     tracker.spawn(listen::serve_tcp(listener, router.clone(), tracker.clone(), cancel.clone()));
     tracker.spawn(listen::serve_socket(socket, path, router, tracker.clone(), cancel.clone()));
-    Running { address, directory, snapshots, requests, tracker, cancel }
+    Running { address, directory, metrics, snapshots, requests, tracker, cancel }
 }
 
 async fn drive(mut asked: mpsc::Receiver<Call>, tell: mpsc::Sender<Request>) {
