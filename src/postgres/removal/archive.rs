@@ -18,7 +18,7 @@ use super::{Attempt, BATCH, Job, set_limits};
 use crate::clock::Stopwatch;
 use crate::postgres::count::{self, Print};
 use crate::postgres::programs::{self, Access, write_private};
-use crate::postgres::{Failure, catalog, during, milliseconds};
+use crate::postgres::{Failure, catalog, during, milliseconds, readback};
 
 /// An archive that was read back.
 #[derive(Debug)]
@@ -125,7 +125,7 @@ impl Work<'_> {
         let write = |name: &str, text: String| write_private(&self.directory.join(name), &text).map_err(found);
         write("collateral.json", json(serde_json::to_string_pretty(definitions))?)?;
         write("tables.json", json(serde_json::to_string_pretty(self.counts))?)?;
-        read_back(&programs.restore, &file, self.counts, within).await.map_err(found)?;
+        readback::check(&programs.restore, &file, self.counts, within).await.map_err(found)?;
         for name in ["tables.dump", "collateral.json", "tables.json", "."] {
             let synced = File::open(self.directory.join(name)).and_then(|file| file.sync_all());
             synced.map_err(|error| found(format!("{}: {error}", self.directory.join(name).display())))?;
@@ -150,48 +150,6 @@ impl Work<'_> {
     }
 }
 
-/// Reads an archive to its end and counts the rows of each table in it.
-pub(crate) async fn read_back(
-    restore: &Path,
-    file: &Path,
-    expected: &[RowCount],
-    within: Duration,
-) -> Result<(), String> {
-    let mut rows: BTreeMap<TableName, u64> = BTreeMap::new();
-    let mut table: Option<TableName> = None;
-    let mut line = |line: &[u8]| match &table {
-        Some(name) if line == b"\\." => {
-            rows.entry(name.clone()).or_default();
-            table = None;
-        }
-        Some(name) => *rows.entry(name.clone()).or_default() += 1,
-        None => table = copied_table(line),
-    };
-    let arguments = ["--data-only", "--file=-"].map(str::to_owned).into_iter().chain([file.display().to_string()]);
-    programs::run(restore, &arguments.collect::<Vec<_>>(), None, within, Some(&mut line)).await?;
-    for count in expected {
-        // A partitioned table stores nothing itself, and is not in the archive's data.
-        let kept = rows.get(&count.table).copied().unwrap_or(0);
-        if kept != count.rows {
-            return Err(format!("the archive holds {kept} of the {} rows of {}", count.rows, count.table));
-        }
-    }
-    Ok(())
-}
-
-/// The table of a line such as `COPY public."Order" (id, "a b") FROM stdin;`.
-fn copied_table(line: &[u8]) -> Option<TableName> {
-    let line = std::str::from_utf8(line).ok()?;
-    let rest = line.strip_prefix("COPY ")?.strip_suffix(" FROM stdin;")?;
-    let mut quoted = false;
-    let end = rest.char_indices().find(|(_, character)| {
-        quoted ^= *character == '"';
-        !quoted && *character == ' '
-    });
-    let name = end.map_or(rest, |(end, _)| rest.get(..end).unwrap_or_default());
-    TableName::parse(name, "").ok()
-}
-
 /// A new private directory for the next archive of the window.
 fn make_directory(job: &Job<'_>) -> Result<PathBuf, String> {
     let window = job.config.state_dir.join("archives").join(job.window.replace(['/', '\0'], "_"));
@@ -211,19 +169,5 @@ fn make_directory(job: &Job<'_>) -> Result<PathBuf, String> {
 fn remove(directory: &Path) {
     if let Err(error) = std::fs::remove_dir_all(directory) {
         tracing::warn!(event = "archive.leftover", directory = %directory.display(), %error, "cannot be removed");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn copy_lines_name_their_table() {
-        let table = |line: &str| copied_table(line.as_bytes());
-        assert_eq!(table("COPY public.pages (id, \"a b\") FROM stdin;"), Some(TableName::new("public", "pages")));
-        assert_eq!(table("COPY \"my app\".\"a\"\" (b\" (id) FROM stdin;"), Some(TableName::new("my app", "a\" (b")));
-        assert_eq!(table("COPY public.empty  FROM stdin;"), Some(TableName::new("public", "empty")));
-        assert_eq!(table("SELECT 1;"), None);
     }
 }
