@@ -43,7 +43,9 @@ async fn fails(config: &Config, why: &str) {
 async fn a_backup_is_whole_described_and_private() {
     let fixture = Fixture::new().await;
     fixture.sql(ORIGINALS).await;
-    fixture.sql("create schema \"a.b\"; create table \"a.b\".t (); create schema \"a*\"; create table \"a*\".u ()").await;
+    fixture
+        .sql("create schema \"a.b\"; create table \"a.b\".t (); create schema \"a*\"; create table \"a*\".u ()")
+        .await;
     let mut config = fixture.config();
     config.backup.schemas = vec!["public".to_owned(), "a.b".to_owned(), "a*".to_owned()];
     let outcome = take(&config, at("2026-11-22T02:00:00Z"), MINUTE).await;
@@ -55,7 +57,10 @@ async fn a_backup_is_whole_described_and_private() {
     assert_eq!(rows, [1000, 300, 1]);
     assert!(baseline.identities.len() >= 6);
     let manifest = manifest::read(&directory).expect("a manifest");
-    assert_eq!(manifest.files, manifest::seal(&directory).expect("files").into_iter().filter(|f| f.path != manifest::NAME).collect::<Vec<_>>());
+    assert_eq!(
+        manifest.files,
+        manifest::seal(&directory).expect("files").into_iter().filter(|f| f.path != manifest::NAME).collect::<Vec<_>>()
+    );
     assert_eq!(manifest.tables, baseline.counts);
     let written: Baseline =
         serde_json::from_slice(&std::fs::read(directory.join("baseline.json")).expect("there")).expect("a baseline");

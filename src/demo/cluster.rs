@@ -88,7 +88,8 @@ impl Cluster {
 
     /// Where to connect as somebody else.
     pub fn url_as(&self, user: &str, password: &str, database: &str) -> String {
-        let part = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20");
+        let part =
+            |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20");
         let (user, password, database) = (part(user), part(password), part(database));
         format!("postgres://{user}:{password}@127.0.0.1:{}/{database}?sslmode=disable", self.port)
     }

@@ -168,25 +168,43 @@ mod tests {
             catalog.objects.iter().map(|object| format!("{} := {}", object.id, object.definition.trim())).collect();
         let has = |text: &str| assert!(lines.iter().any(|line| line == text), "{text}\nnot in\n{}", lines.join("\n"));
         has("table public.Order := logged; row security enabled");
-        has(r#"column a"b of public.Order := character varying(20); collate "C"; not null; default 'x'::character varying"#);
+        has(
+            r#"column a"b of public.Order := character varying(20); collate "C"; not null; default 'x'::character varying"#,
+        );
         has(r#"column id of public.Order := bigint; not null; default nextval('public."Order_id_seq"'::regclass)"#);
         has("column n of public.Order := integer; not null; generated always as identity");
         has("column twice of public.Order := integer; generated as (3 * 2)");
         has("constraint Order_pkey of public.Order := PRIMARY KEY (id)");
-        has(r#"index Order_a"b_idx of public.Order := CREATE INDEX "Order_a""b_idx" ON public."Order" USING btree ("a""b")"#);
+        has(
+            r#"index Order_a"b_idx of public.Order := CREATE INDEX "Order_a""b_idx" ON public."Order" USING btree ("a""b")"#,
+        );
         has("policy nur für alle of public.Order := restrictive select to public using ((id > 0))");
-        has("trigger t of public.Order := CREATE TRIGGER t BEFORE INSERT ON public.\"Order\" FOR EACH ROW EXECUTE FUNCTION public.touch()");
+        has(
+            "trigger t of public.Order := CREATE TRIGGER t BEFORE INSERT ON public.\"Order\" FOR EACH ROW EXECUTE FUNCTION public.touch()",
+        );
         has("type public.mood := enum 'sad', 'it''s ok'");
         has("type public.positive := domain integer; positive_check CHECK ((VALUE > 0))");
         has("type public.pair := composite x integer, y text");
         has("type public.span := range of integer");
-        has("table public.parts_1 := logged; partition of public.parts; FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')");
+        has(
+            "table public.parts_1 := logged; partition of public.parts; FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')",
+        );
         has("column a of user.select := \"user\".\"table\"[]");
-        has("sequence public.Order_id_seq := bigint start 1 increment 1 minimum 1 maximum 9223372036854775807 cache 1; owned by public.\"Order\".id");
-        assert!(lines.iter().any(|line| line.starts_with("function public.f 🚀(integer, text) := CREATE OR REPLACE FUNCTION")));
+        has(
+            "sequence public.Order_id_seq := bigint start 1 increment 1 minimum 1 maximum 9223372036854775807 cache 1; owned by public.\"Order\".id",
+        );
+        assert!(
+            lines
+                .iter()
+                .any(|line| line.starts_with("function public.f 🚀(integer, text) := CREATE OR REPLACE FUNCTION"))
+        );
         assert!(lines.iter().any(|line| line.starts_with("function public.total(integer) := aggregate")));
         assert!(lines.iter().any(|line| line.starts_with("view public.v := with security_invoker=on;")));
-        assert!(!lines.iter().any(|line| line.contains("hidden") || line.contains("Order_n_seq")), "{}", lines.join("\n"));
+        assert!(
+            !lines.iter().any(|line| line.contains("hidden") || line.contains("Order_n_seq")),
+            "{}",
+            lines.join("\n")
+        );
         for object in &catalog.objects {
             assert!(catalog.contains(&object.id));
         }
@@ -198,7 +216,9 @@ mod tests {
         fixture.sql("create table posts (id int); create view recent as select id from posts").await;
         let before = definitions(&fixture).await;
         assert_eq!(before, definitions(&fixture).await);
-        fixture.sql("create or replace view recent as select id from posts where id > 1; alter table posts add t text").await;
+        fixture
+            .sql("create or replace view recent as select id from posts where id > 1; alter table posts add t text")
+            .await;
         let difference = before.difference(&definitions(&fixture).await, &[]);
         assert_eq!(difference.summary(), "1 column added, 1 view changed");
     }

@@ -8,10 +8,7 @@ use super::{Failure, during};
 /// The rows of a table, with those of its partitions and children.
 pub async fn rows(client: &impl GenericClient, table: &TableName) -> Result<u64, Failure> {
     let doing = format!("counting the rows of {table}");
-    let row = client
-        .query_one(&format!("select count(*) from {}", table.sql()), &[])
-        .await
-        .map_err(during(&doing))?;
+    let row = client.query_one(&format!("select count(*) from {}", table.sql()), &[]).await.map_err(during(&doing))?;
     number(&row, &doing)
 }
 
@@ -27,10 +24,8 @@ pub async fn all(client: &impl GenericClient, tables: &[TableName]) -> Result<Ve
 /// The rows that a table itself stores, without those of its partitions and children.
 pub(crate) async fn own_rows(client: &impl GenericClient, table: &TableName) -> Result<u64, Failure> {
     let doing = format!("counting the rows of {table}");
-    let row = client
-        .query_one(&format!("select count(*) from only {}", table.sql()), &[])
-        .await
-        .map_err(during(&doing))?;
+    let row =
+        client.query_one(&format!("select count(*) from only {}", table.sql()), &[]).await.map_err(during(&doing))?;
     number(&row, &doing)
 }
 

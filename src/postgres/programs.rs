@@ -315,15 +315,9 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let pid_file = directory.path().join("pid");
         let script = format!("sleep 1000 & echo $! > {}; wait", pid_file.display());
-        let reason = run(
-            Path::new("/bin/sh"),
-            &["-c".to_owned(), script],
-            None,
-            Duration::from_millis(500),
-            None,
-        )
-        .await
-        .expect_err("it hangs");
+        let reason = run(Path::new("/bin/sh"), &["-c".to_owned(), script], None, Duration::from_millis(500), None)
+            .await
+            .expect_err("it hangs");
         assert!(reason.contains("did not finish"), "{reason}");
         let pid = std::fs::read_to_string(&pid_file).expect("it had started");
         let stat = format!("/proc/{}/stat", pid.trim());

@@ -10,12 +10,7 @@ use rollbackd_core::baseline::{RowCount, TableName};
 use super::programs;
 
 /// Reads an archive to its end and compares the rows of each table in it with what is expected. `Err` says what is wrong.
-pub async fn check(
-    restore: &Path,
-    file: &Path,
-    expected: &[RowCount],
-    within: Duration,
-) -> Result<(), String> {
+pub async fn check(restore: &Path, file: &Path, expected: &[RowCount], within: Duration) -> Result<(), String> {
     let mut rows: BTreeMap<TableName, u64> = BTreeMap::new();
     let mut table: Option<TableName> = None;
     let mut line = |line: &[u8]| match &table {

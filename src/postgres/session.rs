@@ -87,8 +87,7 @@ impl Session {
                 return Err(ConnectError::Down { reason });
             }
         };
-        let settings =
-            format!("set statement_timeout = {}; set timezone = 'UTC'", milliseconds(statement_timeout));
+        let settings = format!("set statement_timeout = {}; set timezone = 'UTC'", milliseconds(statement_timeout));
         session.set_up(&settings, connect_timeout).await?;
         Ok(session)
     }
@@ -111,7 +110,9 @@ impl Session {
                 let reason = failure.to_string();
                 Err(if failure.is_lost() { ConnectError::Down { reason } } else { ConnectError::Mistake { reason } })
             }
-            Err(_elapsed) => Err(ConnectError::Down { reason: "connected, but no answer to the first statement".into() }),
+            Err(_elapsed) => {
+                Err(ConnectError::Down { reason: "connected, but no answer to the first statement".into() })
+            }
         }
     }
 }
@@ -226,7 +227,11 @@ fn told_apart(error: &tokio_postgres::Error) -> ConnectError {
         !matches!(cause.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::InvalidInput)
     });
     let timed_out = error.is_closed() || error.to_string().starts_with("timeout");
-    if !unresolved && (transport || timed_out) { ConnectError::Down { reason } } else { ConnectError::Mistake { reason } }
+    if !unresolved && (transport || timed_out) {
+        ConnectError::Down { reason }
+    } else {
+        ConnectError::Mistake { reason }
+    }
 }
 
 #[cfg(test)]

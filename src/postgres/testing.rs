@@ -93,7 +93,8 @@ impl Fixture {
         let session = Session::connect(&database).await.expect("connects");
         let client = session.client();
         let catalog = catalog::read(client).await.expect("a catalog");
-        let tables: Vec<TableName> = database.original_tables.iter().filter(|t| catalog.has_table(t)).cloned().collect();
+        let tables: Vec<TableName> =
+            database.original_tables.iter().filter(|t| catalog.has_table(t)).cloned().collect();
         Baseline {
             at: Timestamp::UNIX_EPOCH,
             server_version: "15".to_owned(),

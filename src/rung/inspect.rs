@@ -51,7 +51,9 @@ mod tests {
         let fixture = Fixture::new().await;
         fixture.sql("create table posts (id int); create schema auth").await;
         let baseline = fixture.baseline().await;
-        fixture.sql("create table pages (id int primary key); create table auth.users (); alter table posts add x int").await;
+        fixture
+            .sql("create table pages (id int primary key); create table auth.users (); alter table posts add x int")
+            .await;
         let outcome = run(&fixture.config(), &baseline, Duration::from_secs(20)).await;
         assert_eq!(outcome.detail, "1 table added, 1 column added");
         assert!(outcome.is_success());
@@ -60,7 +62,8 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_comes_back_is_waited_for_and_one_that_does_not_is_reported() {
         let directory = tempfile::Builder::new().prefix("rollbackd-").tempdir_in("/tmp").expect("a directory");
-        std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("rights");
+        std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .expect("rights");
         let mut cluster = Cluster::start(&directory.path().join("c")).await.expect("a server");
         let config = testing::config(testing::database(&cluster.url("postgres")), directory.path().to_owned());
         let baseline = Baseline {

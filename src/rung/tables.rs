@@ -10,11 +10,11 @@ use rollbackd_core::run::step::{Finding, Outcome, RemovalFinding};
 
 use super::Patience;
 use crate::config::model::Config;
+use crate::postgres::Failure;
 use crate::postgres::activity::{self, Blocker};
 use crate::postgres::removal::archive::Archive;
 use crate::postgres::removal::{Attempt, Batch, Job, discard, quarantine};
 use crate::postgres::session::Session;
-use crate::postgres::Failure;
 
 /// How long ended sessions may take to go.
 const GOING: Duration = Duration::from_secs(2);
@@ -105,15 +105,10 @@ impl Work<'_> {
     }
 
     /// One try, watched by the second session.
-    async fn attempt(
-        &mut self,
-        session: &mut Session,
-        watcher: Option<&Session>,
-        blockers: &mut Vec<Blocker>,
-    ) -> Try {
+    async fn attempt(&mut self, session: &mut Session, watcher: Option<&Session>, blockers: &mut Vec<Blocker>) -> Try {
         let left = self.patience.left();
-        let every = (self.job.config.database.lock_timeout / 4)
-            .clamp(Duration::from_millis(10), Duration::from_millis(250));
+        let every =
+            (self.job.config.database.lock_timeout / 4).clamp(Duration::from_millis(10), Duration::from_millis(250));
         let pid = activity::own_pid(session.client()).await.ok();
         let (job, kept) = (&self.job, &mut self.kept);
         let work = async {

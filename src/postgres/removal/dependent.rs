@@ -179,9 +179,7 @@ impl Dependent {
                 let index = TableName::new(schema, part);
                 (ObjectKind::Index, format!("drop index {}", index.sql()))
             }
-            "default" => {
-                (ObjectKind::Column, format!("alter table {} alter column {name} drop default", table.sql()))
-            }
+            "default" => (ObjectKind::Column, format!("alter table {} alter column {name} drop default", table.sql())),
             // Columns hold rows, and rules have no name in the baseline.
             _ => return self.survives(),
         };

@@ -135,7 +135,8 @@ fn suffixed(name: &str, number: u32) -> String {
 /// The names in use in the quarantine, from an earlier rung of the same window.
 async fn taken(client: &impl GenericClient, schema: &str) -> Result<BTreeSet<String>, Failure> {
     let doing = "reading the quarantine";
-    let sql = "select c.relname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1";
+    let sql =
+        "select c.relname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1";
     let rows = client.query(sql, &[&schema]).await.map_err(during(doing))?;
     rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(during(doing))
 }

@@ -55,11 +55,8 @@ struct Found {
 /// Derives the scope from the catalog.
 pub(crate) async fn derive(client: &impl GenericClient, job: &Job<'_>) -> Result<Scope, Failure> {
     let database = &job.config.database;
-    let known = Known {
-        baseline: job.baseline,
-        original: &database.original_tables,
-        protected: &database.protected_schemas,
-    };
+    let known =
+        Known { baseline: job.baseline, original: &database.original_tables, protected: &database.protected_schemas };
     let tables = tables(client).await?;
     let mut scope = Scope::default();
     let mut members = BTreeSet::new();

@@ -191,7 +191,16 @@ async fn what_the_migration_hung_on_its_tables_goes_along() {
         let migration = WEB.replace("create domain page_id as int check (value < page_count());", "");
         let world = World::new("", &migration).await;
         let (outcome, found) = world.removed(&named(&["pages"], dispose, OnBlocked::Wait)).await;
-        for part in ["titles", "counted", "over_all", "page_count", "page_pair", "via_pages", "trigger counts", "posts_page_fkey"] {
+        for part in [
+            "titles",
+            "counted",
+            "over_all",
+            "page_count",
+            "page_pair",
+            "via_pages",
+            "trigger counts",
+            "posts_page_fkey",
+        ] {
             assert!(found.collateral.iter().any(|one| one.contains(part)), "{part}: {:?}", found.collateral);
             assert!(outcome.detail.contains(part), "{part}: {}", outcome.detail);
         }
@@ -210,7 +219,11 @@ async fn what_the_migration_hung_on_its_tables_goes_along() {
 #[tokio::test]
 async fn what_is_from_before_stops_the_rung() {
     for (before, migration, survivor) in [
-        ("", "create table pages (id int, body text); create or replace view recent as select id, body from pages", "recent"),
+        (
+            "",
+            "create table pages (id int, body text); create or replace view recent as select id, body from pages",
+            "recent",
+        ),
         (
             "create policy own on posts using (true)",
             "create table pages (id int); alter policy own on posts using (exists (select from pages))",
