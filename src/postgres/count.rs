@@ -21,6 +21,14 @@ pub async fn all(client: &impl GenericClient, tables: &[TableName]) -> Result<Ve
     Ok(counts)
 }
 
+/// The rows that a table itself stores, without those of its partitions and children.
+pub(crate) async fn own_rows(client: &impl GenericClient, table: &TableName) -> Result<u64, Failure> {
+    let doing = format!("counting the rows of {table}");
+    let row =
+        client.query_one(&format!("select count(*) from only {}", table.sql()), &[]).await.map_err(during(&doing))?;
+    number(&row, &doing)
+}
+
 /// The rows that a table itself stores, and a sum over their contents: two tables with the same print hold the same
 /// rows. A sum and a count, because with XOR doubled rows would cancel out.
 pub(crate) async fn print(client: &impl GenericClient, table: &TableName) -> Result<Print, Failure> {

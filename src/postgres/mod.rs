@@ -7,6 +7,7 @@ pub mod activity;
 pub mod catalog;
 pub mod count;
 pub mod programs;
+pub mod readback;
 pub mod removal;
 pub mod rights;
 pub mod session;
