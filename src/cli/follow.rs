@@ -81,7 +81,7 @@ pub(super) fn exit(outcome: &str) -> Option<Exit> {
 }
 
 /// What is shown of a record: what only matters when looking closely is left to the report.
-fn told(narrator: &mut Narrator, entry: &Entry) -> Option<String> {
+pub(super) fn told(narrator: &mut Narrator, entry: &Entry) -> Option<String> {
     let line = narrator.tell(entry);
     let shown = line.level > Level::Detail;
     shown.then(|| format!("{}  {}\n", line.at.strftime("%H:%M:%S"), output::clean(&line.sentence)))

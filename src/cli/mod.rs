@@ -4,6 +4,7 @@
 //! daemon through its control socket; what only reads the past reads the journal itself when no daemon answers.
 
 mod check;
+mod checks;
 mod client;
 mod completions;
 mod control;
@@ -125,7 +126,7 @@ async fn dispatch(cli: Cli, terminal: &mut Terminal) -> anyhow::Result<Exit> {
         Command::History(json) => history::run(config, json, terminal).await,
         Command::Report(arguments) => report::run(config, arguments, terminal).await,
         Command::Notify(verb) => notify::run(config, verb, terminal).await,
-        Command::Demo(arguments) => demo::run(arguments, terminal).await,
+        Command::Demo(arguments) => demo::run(&arguments).await,
         Command::Completions(arguments) => completions::run(&arguments, terminal),
     }
 }

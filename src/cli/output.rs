@@ -52,6 +52,11 @@ pub(super) fn say(line: &str) {
     drop(writeln!(io::stderr().lock(), "rollbackd: {line}"));
 }
 
+/// Writes text to standard error as it is.
+pub(super) fn raw(text: &str) {
+    drop(writeln!(io::stderr().lock(), "{}", text.trim_end()));
+}
+
 /// Colours, or none.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Paint(bool);

@@ -4,6 +4,7 @@
 //! secrets that the whole configuration needs.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rollbackd_core::run::record::Entry;
 use rollbackd_core::run::state::State;
@@ -13,7 +14,8 @@ use super::client::Client;
 use super::exit::{Exit, Stop};
 use super::output::say;
 use crate::config;
-use crate::journal::Journal;
+use crate::journal::redb::RedbJournal;
+use crate::journal::{Journal, OpenError};
 
 /// A configuration's name and state directory.
 #[derive(Debug)]
@@ -61,9 +63,7 @@ impl Place {
             return Ok(Vec::new());
         }
         say(&format!("no daemon answers; this is what the journal in {directory} says"));
-        read_journal(&self.state_dir).map_err(|reason| {
-            Stop::new(Exit::Unavailable, format!("the journal in {directory} cannot be read: {reason}")).into()
-        })
+        Ok(read_journal(&self.state_dir)?)
     }
 }
 
@@ -75,16 +75,32 @@ pub(super) fn load(path: &Path) -> Result<config::model::Config, Stop> {
     }
 }
 
-/// The state that records make.
-pub(super) fn state_of(entries: &[Entry]) -> State {
-    let mut state = State::default();
-    for entry in entries {
-        state.apply(entry);
+/// The journal, for as long as this process works with it.
+pub(super) fn open_journal(state_dir: &Path) -> Result<Arc<dyn Journal>, Stop> {
+    match RedbJournal::open(state_dir) {
+        Ok(journal) => Ok(Arc::new(journal)),
+        Err(error) => Err(Stop::new(refusal(&error), error.to_string())),
     }
-    state
 }
 
-fn read_journal(state_dir: &Path) -> Result<Vec<Entry>, String> {
-    let journal = Journal::open(state_dir).map_err(|error| error.to_string())?;
-    journal.read_all().map_err(|error| error.to_string())
+/// The state that records make.
+pub(super) fn state_of(entries: &[Entry]) -> State {
+    State::replay(entries)
+}
+
+fn read_journal(state_dir: &Path) -> Result<Vec<Entry>, Stop> {
+    let journal = match RedbJournal::open_existing(state_dir) {
+        Ok(journal) => journal,
+        Err(OpenError::Absent { .. }) => return Ok(Vec::new()),
+        Err(error) => return Err(Stop::new(refusal(&error), error.to_string())),
+    };
+    journal.read_from(1).map_err(|error| Stop::new(Exit::Failed, error.to_string()))
+}
+
+/// What is held by another process is not available; a damaged journal is a failure.
+const fn refusal(error: &OpenError) -> Exit {
+    match error {
+        OpenError::Held { .. } | OpenError::Absent { .. } => Exit::Unavailable,
+        OpenError::Damaged { .. } | OpenError::Storage { .. } => Exit::Failed,
+    }
 }

@@ -117,7 +117,7 @@ async fn carry_out(app: &App, via: Via, headers: &HeaderMap, body: Body, verb: V
         reason => reason.to_owned(),
     };
     let ask = match verb {
-        Verb::Open => Ask::Open { plan: app.snapshot().plan.clone(), guard: false },
+        Verb::Open => Ask::Open { guard: false },
         Verb::Finished => Ask::Finished,
         Verb::Hold => Ask::Hold,
         Verb::Resume => Ask::Resume,

@@ -15,11 +15,11 @@
 //! What the steps *do* is not here; the shell performs them and reports [outcomes](step::Outcome).
 
 pub mod advance;
+pub(crate) mod apply;
 pub mod decide;
 pub mod event;
 pub mod manual;
 pub mod pending;
 pub mod record;
-pub mod stand_in;
 pub mod state;
 pub mod step;
