@@ -38,7 +38,9 @@ impl Place {
     pub(super) fn of(config: &Path) -> anyhow::Result<Self> {
         let path = std::path::absolute(config)?;
         let source = std::fs::read_to_string(&path).map_err(|error| {
-            Stop::new(Exit::Configuration, format!("cannot read the configuration {}: {error}", config.display()))
+            let config = config.display();
+            let way_out = "name it with --config or ROLLBACKD_CONFIG";
+            Stop::new(Exit::Configuration, format!("cannot read the configuration {config}: {error}; {way_out}"))
         })?;
         if let Ok(part) = toml::from_str::<Part>(&source) {
             let directory = path.parent().unwrap_or_else(|| Path::new("/"));

@@ -128,6 +128,13 @@ async fn status_says_what_waits_for_a_person() {
     assert!(text.contains("An operator is needed: every rung failed: script"), "{text}");
     assert!(text.contains(&format!("    {}\n", manual[1])), "a command stays on one line:\n{text}");
     assert!(text.contains("rollbackd window resolved"), "{text}");
+
+    let mut snapshot = fixture::quiet(at("02:15:00"));
+    snapshot.ready = Err("the database does not answer".to_owned());
+    running.snapshots.send_replace(Arc::new(snapshot));
+    let (_, text) = run(&running, &["status"]).await;
+    assert!(text.contains("not ready\n          the database does not answer\n"), "{text}");
+    assert!(!text.contains("Waits for a person"), "{text}");
 }
 
 #[tokio::test]

@@ -236,7 +236,7 @@ pub fn unwatched(plan: &str, state: &State, at: Timestamp, reason: String) -> St
         at,
         window: window(state),
         verdict: verdict_label(Verdict::Blind).to_owned(),
-        reasons: vec![reason.clone()],
+        reasons: Vec::new(),
         ready: Ready { ok: false, reason: Some(reason) },
         next_window_at: None,
         signals: Vec::new(),
