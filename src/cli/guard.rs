@@ -18,7 +18,7 @@ use super::run::Signals;
 use super::{Exit, Stop, follow};
 use crate::config::model::{Command, Config};
 use crate::logging;
-use crate::runtime::{Runtime, Use, read_all};
+use crate::runtime::{Runtime, Use};
 use crate::user;
 
 /// How long to stay for messages that are still owed.
@@ -36,14 +36,14 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(path: &Path, arguments: Arguments, terminal: &mut Terminal) -> anyhow::Result<Exit> {
     logging::start(Level::WARN);
-    let config = Arc::new(with_arguments(load(path)?, arguments)?);
-    let journal = open_journal(&config.state_dir)?;
-    if let Some(open) = State::replay(&read_all(&journal).await?).window {
+    let config = Arc::new(with_arguments(load(path)?, &arguments)?);
+    let (journal, entries) = open_journal(&config.state_dir)?;
+    if let Some(open) = State::replay(&entries).window {
         let message = format!("window {} of an earlier run is not settled; `rollbackd run` goes on with it", open.id);
         return Err(Stop::new(Exit::Unavailable, message).into());
     }
     let mut signals = Signals::new()?;
-    let runtime = Runtime::start(config, journal, Use::Foreground).await;
+    let runtime = Runtime::start(config, journal, entries, Use::Foreground).await;
     let runtime = runtime.map_err(|error| Stop::new(Exit::Unavailable, format!("{error:#}")))?;
     let ended = guarded(&runtime, &mut signals, terminal).await;
     runtime.stop().await;
@@ -51,7 +51,7 @@ pub(super) async fn run(path: &Path, arguments: Arguments, terminal: &mut Termin
 }
 
 /// The configuration with what the command line says instead.
-fn with_arguments(mut config: Config, arguments: Arguments) -> Result<Config, Stop> {
+fn with_arguments(mut config: Config, arguments: &Arguments) -> Result<Config, Stop> {
     if let Some(soak) = arguments.soak {
         config.window.soak = Duration::try_from(soak)
             .map_err(|_negative| Stop::new(Exit::Usage, "--soak takes a duration that is not negative"))?;

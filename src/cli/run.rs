@@ -21,14 +21,17 @@ pub(super) async fn run(path: &Path, _terminal: &mut Terminal) -> anyhow::Result
     let mut journal = None;
     loop {
         let config = load(path)?;
-        let opened = match journal.take() {
-            Some(journal) => journal,
+        let (opened, entries) = match journal.take() {
+            Some(journal) => {
+                let entries = read_all(&journal).await?;
+                (journal, entries)
+            }
             None => open_journal(&config.state_dir)?,
         };
-        let state = State::replay(&read_all(&opened).await?);
+        let state = State::replay(&entries);
         let (config, used) = choose(config, &state)?;
         tracing::info!(event = "daemon.started", plan = config.name, version = env!("CARGO_PKG_VERSION"), "watching");
-        let started = Runtime::start(Arc::clone(&config), Arc::clone(&opened), used).await;
+        let started = Runtime::start(Arc::clone(&config), Arc::clone(&opened), entries, used).await;
         let mut runtime = started.map_err(|error| Stop::new(Exit::Unavailable, format!("{error:#}")))?;
         let end = tokio::select! {
             end = runtime.ended() => end,

@@ -113,10 +113,10 @@ impl Effects {
         if let Record::StepStarted { number, step, .. } = &entry.record {
             let own_process = matches!(step, Step::Migrate | Step::AwaitProcess { .. } | Step::Act { .. });
             self.started.insert(*number, (step.name(), Stopwatch::start(), !own_process));
-        } else if let Record::StepEnded { number, .. } = &entry.record {
-            if let Some((name, watch, _)) = self.started.remove(number) {
-                self.metrics.step_ended(name, watch.elapsed());
-            }
+        } else if let Record::StepEnded { number, .. } = &entry.record
+            && let Some((name, watch, _)) = self.started.remove(number)
+        {
+            self.metrics.step_ended(name, watch.elapsed());
         }
     }
 

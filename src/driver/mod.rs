@@ -192,7 +192,7 @@ impl Driver {
             let now = clock::now();
             let Pending { effects, wake_at } = pending(&self.state, now);
             self.effects.adjust(&self.state, &effects, now);
-            self.ready = inbox.database.borrow().clone();
+            self.ready.clone_from(&inbox.database.borrow());
             self.publish();
             let wake = self.wake_in(wake_at, now);
             tokio::select! {
@@ -236,7 +236,9 @@ impl Driver {
             let appended = tokio::task::spawn_blocking(move || journal.append(&written)).await;
             if let Ok(Ok(())) = appended {
                 let state = Arc::make_mut(&mut self.state);
-                entries.iter().for_each(|entry| state.apply(entry));
+                for entry in &entries {
+                    state.apply(entry);
+                }
             } else {
                 tracing::error!(event = "journal.failed", "the end of a step could not be written down");
                 return;

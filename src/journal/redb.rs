@@ -38,21 +38,20 @@ pub struct RedbJournal {
 }
 
 impl RedbJournal {
-    /// Opens the journal in `state_dir`, making both where they are missing.
+    /// Opens the journal in `state_dir`, making both where they are missing, and reads it.
     ///
     /// # Errors
     /// [`OpenError`], with the way out.
-    pub fn open(state_dir: &Path) -> Result<Self, OpenError> {
+    pub fn open(state_dir: &Path) -> Result<(Self, Vec<Entry>), OpenError> {
         let path = state_dir.join(FILE);
         let storage = |error: std::io::Error| OpenError::Storage { path: path.clone(), reason: error.to_string() };
         fs::DirBuilder::new().recursive(true).mode(0o750).create(state_dir).map_err(storage)?;
         if !path.try_exists().map_err(storage)? {
             // Made under another name first: a crash in between must not leave a file that looks like a damaged journal.
             let fresh = state_dir.join(format!("{FILE}.new"));
-            fs::remove_file(&fresh).or_else(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => Ok(()),
-                _ => Err(storage(error)),
-            })?;
+            if fresh.try_exists().map_err(storage)? {
+                fs::remove_file(&fresh).map_err(storage)?;
+            }
             make(&fresh).map_err(|reason| OpenError::Storage { path: fresh.clone(), reason })?;
             fs::rename(&fresh, &path).map_err(storage)?;
             fs::File::open(state_dir).and_then(|directory| directory.sync_all()).map_err(storage)?;
@@ -60,11 +59,11 @@ impl RedbJournal {
         Self::open_existing(state_dir)
     }
 
-    /// Opens the journal in `state_dir` if there is one.
+    /// Opens the journal in `state_dir` if there is one, and reads it.
     ///
     /// # Errors
     /// [`OpenError`], with the way out.
-    pub fn open_existing(state_dir: &Path) -> Result<Self, OpenError> {
+    pub fn open_existing(state_dir: &Path) -> Result<(Self, Vec<Entry>), OpenError> {
         let path = state_dir.join(FILE);
         match fs::metadata(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(OpenError::Absent { path }),
@@ -80,8 +79,8 @@ impl RedbJournal {
             .open(&path)
             .map_err(|error| open_error(&path, error))?;
         let journal = Self { database };
-        journal.read_from(1).map_err(|error| OpenError::Damaged { path, reason: error.to_string() })?;
-        Ok(journal)
+        let entries = journal.read_from(1).map_err(|error| OpenError::Damaged { path, reason: error.to_string() })?;
+        Ok((journal, entries))
     }
 }
 
@@ -94,12 +93,19 @@ fn make(path: &Path) -> Result<(), String> {
 
 fn open_error(path: &Path, error: DatabaseError) -> OpenError {
     let path: PathBuf = path.to_owned();
+    if matches!(error, DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch) {
+        return OpenError::Held { path };
+    }
+    let reason = error.to_string();
     match error {
-        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => OpenError::Held { path },
-        DatabaseError::Storage(StorageError::Io(error)) if error.kind() != std::io::ErrorKind::InvalidData => {
-            OpenError::Storage { path, reason: error.to_string() }
+        DatabaseError::Storage(StorageError::Io(cause)) if cause.kind() != std::io::ErrorKind::InvalidData => {
+            OpenError::Storage { path, reason }
         }
-        other => OpenError::Damaged { path, reason: other.to_string() },
+        DatabaseError::Storage(_)
+        | DatabaseError::RepairAborted
+        | DatabaseError::UpgradeRequired(_)
+        | DatabaseError::TransactionInProgress
+        | _ => OpenError::Damaged { path, reason },
     }
 }
 
@@ -156,14 +162,13 @@ impl Journal for RedbJournal {
         let read = self.database.begin_read().map_err(|error| storage(error.into()))?;
         let table = read.open_table(RECORDS).map_err(|error| storage(error.into()))?;
         let mut entries = Vec::new();
-        let mut expected = seq.max(1);
-        for row in table.range(expected..).map_err(|error| storage(error.into()))? {
+        let rows = table.range(seq..).map_err(|error| storage(error.into()))?;
+        for (expected, row) in (seq.max(1)..).zip(rows) {
             let (place, bytes) = row.map_err(|error| storage(error.into()))?;
             if place.value() != expected {
                 return Err(ReadError::Damaged { seq: expected, reason: "it is missing".to_owned() });
             }
             entries.push(decode(expected, bytes.value())?);
-            expected += 1;
         }
         Ok(entries)
     }

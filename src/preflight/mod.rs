@@ -45,17 +45,21 @@ pub async fn run(config: &Config, within: Duration) -> Vec<CheckResult> {
     let bounds = Bounds { skip: &config.preflight.skip, within };
     let connection = Connection::new(config);
     let sender = Sender::new(config);
-    let results = tokio::join!(
-        bounds.check("database", connection.answers()),
-        bounds.check("rights", connection.rights()),
-        bounds.check("tools", connection.tools()),
-        bounds.check("disk", disk::check(config)),
-        bounds.check("script", aside(config, programs::script)),
-        bounds.check("gates", gates::check(config)),
-        bounds.check("mail", mail(sender.as_ref())),
-        bounds.check("webhooks", webhooks(sender.as_ref())),
-        bounds.check("command", aside(config, programs::command)),
-    );
+    // On the heap: nine connections' worth of state is too much for one stack frame.
+    let results = Box::pin(async {
+        tokio::join!(
+            bounds.check("database", connection.answers()),
+            bounds.check("rights", connection.rights()),
+            bounds.check("tools", connection.tools()),
+            bounds.check("disk", disk::check(config)),
+            bounds.check("script", aside(config, programs::script)),
+            bounds.check("gates", gates::check(config)),
+            bounds.check("mail", mail(sender.as_ref())),
+            bounds.check("webhooks", webhooks(sender.as_ref())),
+            bounds.check("command", aside(config, programs::command)),
+        )
+    })
+    .await;
     let (database, rights, tools, disk, script, gates, mail, webhooks, command) = results;
     vec![database, rights, tools, disk, script, gates, mail, webhooks, command]
 }
