@@ -114,8 +114,7 @@ mod tests {
     fn a_line_is_one_object_with_the_named_fields() {
         let buffer = Buffer::default();
         let out = buffer.clone();
-        let subscriber =
-            tracing_subscriber::fmt().event_format(JsonLines).with_writer(move || out.clone()).finish();
+        let subscriber = tracing_subscriber::fmt().event_format(JsonLines).with_writer(move || out.clone()).finish();
         tracing::subscriber::with_default(subscriber, || {
             tracing::warn!(event = "signal.blind", signal = "api", attempt = 3, duration_seconds = 0.5, "cannot\nsee");
         });

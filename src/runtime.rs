@@ -166,8 +166,10 @@ pub async fn read_all(journal: &Arc<dyn Journal>) -> anyhow::Result<Vec<Entry>> 
 pub fn choose(current: Config, state: &State) -> anyhow::Result<(Arc<Config>, Use)> {
     match &state.window {
         Some(window) if window.plan.config_sha256 != current.sha256 => {
-            let config = frozen::recall(&current.state_dir, &window.plan.config_sha256, &current.path)
-                .with_context(|| format!("window {} is not settled and needs the configuration it opened with", window.id))?;
+            let config =
+                frozen::recall(&current.state_dir, &window.plan.config_sha256, &current.path).with_context(|| {
+                    format!("window {} is not settled and needs the configuration it opened with", window.id)
+                })?;
             tracing::warn!(
                 event = "config.frozen",
                 window = window.id,
@@ -192,11 +194,7 @@ fn openings(plan: &Plan, config: &Config) -> anyhow::Result<Option<Openings>> {
 }
 
 /// Looks whether the database answers, again and again, and says when that changes.
-async fn watch_database(
-    database: Database,
-    seen: watch::Sender<Result<(), String>>,
-    cancel: CancellationToken,
-) {
+async fn watch_database(database: Database, seen: watch::Sender<Result<(), String>>, cancel: CancellationToken) {
     let (slow, fast) = DATABASE_EVERY;
     loop {
         let now = match Session::connect(&database).await {

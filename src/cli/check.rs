@@ -42,8 +42,7 @@ pub(super) async fn run(path: &Path, arguments: Arguments, terminal: &mut Termin
         Err(problems) => {
             if json {
                 let none = Value::Array(Vec::new());
-                let answer =
-                    Answer { valid: false, problems: problems.to_json(), warnings: none, checks: Vec::new() };
+                let answer = Answer { valid: false, problems: problems.to_json(), warnings: none, checks: Vec::new() };
                 terminal.print_json(&answer)?;
             } else {
                 output::raw(&problems.render_for_stderr());

@@ -16,12 +16,7 @@ pub(super) struct CheckLine {
 
 impl From<&CheckResult> for CheckLine {
     fn from(check: &CheckResult) -> Self {
-        Self {
-            name: check.name.clone(),
-            kind: check.kind.clone(),
-            passed: check.passed,
-            detail: check.detail.clone(),
-        }
+        Self { name: check.name.clone(), kind: check.kind.clone(), passed: check.passed, detail: check.detail.clone() }
     }
 }
 
