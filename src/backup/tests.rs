@@ -26,10 +26,8 @@ fn names(directory: &Path) -> Vec<String> {
 }
 
 fn backup_of(outcome: &Outcome) -> (PathBuf, Arc<Baseline>) {
-    match &outcome.finding {
-        Finding::Backup { directory, baseline, .. } => (PathBuf::from(directory), Arc::clone(baseline)),
-        other => panic!("{}: {other:?}", outcome.detail),
-    }
+    let Finding::Backup { directory, baseline, .. } = &outcome.finding else { panic!("{}", outcome.detail) };
+    (PathBuf::from(directory), Arc::clone(baseline))
 }
 
 async fn fails(config: &Config, why: &str) {

@@ -51,6 +51,15 @@ impl Failure {
         Self { doing: doing.into(), message: message.into(), code: None, lost: false }
     }
 
+    /// A failure of one of PostgreSQL's programs, told apart by what it said.
+    pub(crate) fn of_program(doing: impl Into<String>, said: &str) -> Self {
+        let code = said.contains("due to lock timeout").then_some(SqlState::LOCK_NOT_AVAILABLE);
+        let lost = ["connection to server", "server closed the connection", "terminating connection"]
+            .iter()
+            .any(|words| said.contains(words));
+        Self { doing: doing.into(), message: said.to_owned(), code, lost }
+    }
+
     /// Whether the connection is gone, or the server is going down or has no room: connecting again may help.
     pub const fn is_lost(&self) -> bool {
         self.lost
@@ -70,6 +79,11 @@ impl Failure {
     /// again sees the new state.
     pub fn is_moving_catalog(&self) -> bool {
         matches!(&self.code, Some(code) if [&SqlState::INTERNAL_ERROR, &SqlState::UNDEFINED_TABLE, &SqlState::UNDEFINED_OBJECT, &SqlState::T_R_SERIALIZATION_FAILURE].contains(&code))
+    }
+
+    /// Whether it was a commit whose answer did not come: nobody knows then whether it went through.
+    pub(crate) fn leaves_doubt(&self) -> bool {
+        self.lost && self.doing.starts_with("committing")
     }
 
     /// Whether something else depends on what should go.

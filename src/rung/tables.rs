@@ -29,11 +29,17 @@ pub async fn act(
     within: Duration,
 ) -> Outcome {
     let job = Job { config, baseline, removal, window, window_started };
-    let mut work = Work { job, patience: Patience::new(within), within, found: RemovalFinding::default(), kept: None };
+    let mut work = Work {
+        job,
+        patience: Patience::new(within),
+        within,
+        found: RemovalFinding::default(),
+        kept: None,
+        in_doubt: false,
+    };
     let end = work.run().await;
-    if let Some(archive) = work.kept.take() {
-        // Nothing was dropped on the strength of it.
-        archive.discard();
+    if let Some(directory) = work.kept.take().and_then(Archive::settle) {
+        work.found.archive.get_or_insert(directory.display().to_string());
     }
     work.outcome(end)
 }
@@ -44,6 +50,8 @@ struct Work<'a> {
     within: Duration,
     found: RemovalFinding,
     kept: Option<Archive>,
+    /// Whether a commit was sent whose answer did not come, and nobody has looked since.
+    in_doubt: bool,
 }
 
 /// How it ended.
@@ -63,14 +71,25 @@ enum Try {
 
 impl Work<'_> {
     async fn run(&mut self) -> End {
+        let mut held = None;
         loop {
-            let (mut session, watcher) = match self.sessions().await {
-                Ok(sessions) => sessions,
-                Err(reason) => return End::Failed(reason),
+            let (mut session, watcher) = match held.take() {
+                Some(sessions) => sessions,
+                None => match self.sessions().await {
+                    Ok(sessions) => sessions,
+                    Err(reason) => return End::Failed(reason),
+                },
             };
             self.found.attempts += 1;
             let mut blockers = Vec::new();
-            let reason = match self.attempt(&mut session, watcher.as_ref(), &mut blockers).await {
+            let tried = self.attempt(&mut session, watcher.as_ref(), &mut blockers).await;
+            let lost = matches!(&tried, Try::Failed(failure) if failure.is_lost());
+            self.in_doubt = match &tried {
+                Try::Failed(failure) => failure.leaves_doubt() || (lost && self.in_doubt),
+                Try::TimeUp => true,
+                Try::Ended(_) => false,
+            };
+            let reason = match tried {
                 Try::Ended(Attempt::Nothing) => return End::Removed,
                 Try::Ended(Attempt::Stopped(survivors)) => {
                     self.found.survivors = survivors;
@@ -79,6 +98,7 @@ impl Work<'_> {
                 Try::Ended(Attempt::Done(batch)) => {
                     self.take_note(batch);
                     self.patience.reset();
+                    held = Some((session, watcher));
                     continue;
                 }
                 Try::Ended(Attempt::Again(reason)) => reason,
@@ -93,6 +113,8 @@ impl Work<'_> {
             if !self.patience.pause().await {
                 return End::Failed(self.given_up(&reason));
             }
+            // What is left of the transaction is rolled back before the next one begins.
+            held = (!lost).then_some((session, watcher));
         }
     }
 
@@ -175,13 +197,20 @@ impl Work<'_> {
         let done = self.done();
         let outcome = match end {
             End::Removed => {
-                let detail = done.unwrap_or_else(|| "nothing left to remove".to_owned());
+                let detail = done.unwrap_or_else(|| match &self.found.archive {
+                    // The server's answer to our commit was lost, and the catalog says that it went through.
+                    Some(archive) => format!("nothing left to remove; rows are archived in {archive}"),
+                    None => "nothing left to remove".to_owned(),
+                });
                 return Outcome::succeeded(detail, Finding::Removal(self.found));
             }
             End::Stopped => {
                 let survivors = self.found.survivors.join("; ");
                 let instead = done.as_deref().unwrap_or("nothing was changed");
                 Outcome::failed(format!("objects from before the migration stand in the way: {survivors}; {instead}"))
+            }
+            End::Failed(reason) if self.in_doubt => {
+                Outcome::unknown(format!("{reason}; whether the last transaction went through is not known"))
             }
             End::Failed(reason) => {
                 let instead = done.as_deref().unwrap_or("nothing was changed");

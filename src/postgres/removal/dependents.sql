@@ -22,6 +22,8 @@ with recursive dependent(classid, objid, objsubid) as (
 select
     case
         when rel.relkind = 't' or tg.tgisinternal then 'internal'
+        -- Copies of a partitioned table's own go with what they were copied from.
+        when con.conparentid <> 0 or tg.tgparentid <> 0 or ic.relispartition then 'internal'
         when ty.typtype = 'm' or el.oid is not null and el.typrelid = 0 then 'internal'
         when x.classid = 'pg_constraint'::regclass and con.contypid <> 0 then 'other'
         when x.classid = 'pg_constraint'::regclass then case con.contype when 'f' then 'foreign_key' else 'constraint' end

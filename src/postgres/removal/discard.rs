@@ -36,8 +36,8 @@ pub(crate) async fn attempt(
     if let Some(archive) = kept
         && let Some(reason) = outdated(&transaction, archive, &scope, &members).await?
     {
-        archive.discard();
-        *kept = None;
+        // One that was relied on stays where it is; the next is made beside it.
+        kept.take().and_then(Archive::settle);
         return Ok(Attempt::Again(reason));
     }
     let mut tables = Vec::with_capacity(members.len());
@@ -54,6 +54,9 @@ pub(crate) async fn attempt(
     .await?;
     if !harm.is_empty() {
         return Ok(Attempt::Stopped(harm));
+    }
+    if let Some(archive) = kept {
+        archive.relied_on = true;
     }
     transaction.commit().await.map_err(during("committing the removal"))?;
     let collateral = scope.collateral.iter().map(|collateral| collateral.words.clone()).collect();

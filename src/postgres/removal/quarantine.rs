@@ -128,7 +128,8 @@ impl Moves {
 /// The name with a number, cut so that the server takes it whole.
 fn suffixed(name: &str, number: u32) -> String {
     let suffix = format!("_rollbackd_{number}");
-    let end = name.floor_char_boundary(LONGEST_NAME - suffix.len());
+    let room = (LONGEST_NAME - suffix.len()).min(name.len());
+    let end = (0..=room).rev().find(|at| name.is_char_boundary(*at)).unwrap_or(0);
     format!("{}{suffix}", name.get(..end).unwrap_or_default())
 }
 

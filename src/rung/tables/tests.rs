@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
 use rollbackd_core::plan::TableChoice;
@@ -89,10 +91,8 @@ impl World {
 }
 
 fn finding(outcome: &Outcome) -> RemovalFinding {
-    match &outcome.finding {
-        Finding::Removal(found) => found.clone(),
-        other => panic!("not a removal: {other:?}"),
-    }
+    let Finding::Removal(found) = &outcome.finding else { panic!("{}", outcome.detail) };
+    found.clone()
 }
 
 const CLEAN: &str = "nothing differs from the baseline";
@@ -109,9 +109,11 @@ async fn names_of_every_kind_are_moved_and_dropped() {
         let mut migration = String::new();
         for name in names {
             let table = rollbackd_core::baseline::quote_identifier(name);
-            migration.push_str(&format!(
+            write!(
+                migration,
                 "create table {table} (id serial primary key, \"t\" text default E'line\\nbreak'); insert into {table} default values;"
-            ));
+            )
+            .expect("a string");
         }
         let world = World::new("", &migration).await;
         let (outcome, found) = world.removed(&added(dispose)).await;
@@ -258,6 +260,53 @@ async fn what_is_from_before_stops_the_rung() {
 }
 
 #[tokio::test]
+async fn a_key_of_a_partitioned_original_is_dropped_once() {
+    for dispose in [QUARANTINE, DROP] {
+        let world = World::new(
+            "create table events (at date, page int) partition by range (at);
+             create table events_1 partition of events for values from ('2026-01-01') to ('2027-01-01')",
+            "create table pages (id int primary key) partition by range (id);
+             create table pages_1 partition of pages for values from (0) to (100);
+             alter table events add foreign key (page) references pages",
+        )
+        .await;
+        let (_, found) = world.removed(&named(&["pages"], dispose, OnBlocked::Wait)).await;
+        assert_eq!(found.tables.len(), 2);
+        assert_eq!(found.collateral.len(), 1, "{:?}", found.collateral);
+        assert_eq!(world.difference().await, CLEAN);
+    }
+}
+
+#[tokio::test]
+async fn rows_that_arrive_while_it_is_archived_are_archived_too() {
+    let world =
+        World::new("", "create table pages (id int, n int); insert into pages select generate_series(1, 5), 0").await;
+    // Its transaction began before the archive and commits after it: the lock waits for it, the archive does not see it.
+    let mut writer = world.fixture.session().await;
+    let transaction = writer.client_mut().transaction().await.expect("a transaction");
+    transaction.batch_execute("update pages set n = 1 where id = 1").await.expect("an update");
+    let removal = named(&["pages"], DROP, OnBlocked::Wait);
+    let archives = world.config.state_dir.join("archives/shop-20261122T020000Z");
+    let (outcome, ()) = tokio::join!(world.act(&removal, Duration::from_secs(30)), async {
+        while !archives.join("tables-1/tables.json").exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        transaction.commit().await.expect("commits");
+    });
+    assert!(outcome.is_success(), "{}", outcome.detail);
+    let archive = finding(&outcome).archive.expect("an archive");
+    let mut changed = 0;
+    let mut line = |line: &[u8]| changed += usize::from(line == b"1\t1");
+    let arguments = ["--data-only", "--file=-", &format!("{archive}/tables.dump")].map(str::to_owned);
+    let programs = crate::postgres::programs::find(15).await.expect("programs");
+    crate::postgres::programs::run(&programs.restore, &arguments, None, Duration::from_secs(20), Some(&mut line))
+        .await
+        .expect("reads");
+    assert_eq!(changed, 1, "the archive has the row as it was at the end");
+    assert_eq!(std::fs::read_dir(&archives).expect("archives").count(), 1, "and the overtaken archive is gone");
+}
+
+#[tokio::test]
 async fn originals_and_protected_tables_are_refused_by_name() {
     let world = World::new("create table known ()", "create table auth.fresh (); create table pages ()").await;
     for name in ["posts", "known", "auth.users", "auth.fresh", "a.b.c"] {
@@ -320,7 +369,6 @@ async fn rows_come_back_from_the_archive() {
     let (outcome, found) = world.removed(&added(DROP)).await;
     assert!(outcome.detail.contains("dropped 1 table (50 rows), archived in"), "{}", outcome.detail);
     let archive = found.archive.expect("an archive");
-    use std::os::unix::fs::PermissionsExt as _;
     let mode = std::fs::metadata(&archive).expect("there").permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
     let programs = crate::postgres::programs::find(15).await.expect("programs");
@@ -357,7 +405,7 @@ async fn more_tables_than_a_transaction_takes() {
         for number in 1..450 {
             let parent = number / 10 * 10;
             let reference = if number % 10 == 0 { String::new() } else { format!(" references t{parent}") };
-            migration.push_str(&format!("create table t{number} (id int primary key{reference});"));
+            write!(migration, "create table t{number} (id int primary key{reference});").expect("a string");
         }
         let world = World::new("", &migration).await;
         let (_, found) = world.removed(&added(dispose)).await;
