@@ -351,17 +351,15 @@ impl Difference {
     }
 }
 
-/// `1 table`, `2 tables`, `2 policies`, `3 indexes`.
+/// `1 table`, `2 tables`, `2 policies`, `3 indexes`, `2 keys`.
 pub fn counted(count: usize, noun: &str) -> String {
     if count == 1 {
         return format!("1 {noun}");
     }
-    let plural = if let Some(stem) = noun.strip_suffix('y') {
-        format!("{stem}ies")
-    } else if noun.ends_with('x') || noun.ends_with('s') {
-        format!("{noun}es")
-    } else {
-        format!("{noun}s")
+    let plural = match noun.strip_suffix('y') {
+        Some(stem) if !stem.ends_with(['a', 'e', 'i', 'o', 'u']) => format!("{stem}ies"),
+        _ if noun.ends_with('x') || noun.ends_with('s') => format!("{noun}es"),
+        _ => format!("{noun}s"),
     };
     format!("{count} {plural}")
 }

@@ -1,3 +1,487 @@
 //! The loop that turns events into records, and records into effects.
+//!
+//! ```text
+//! readings ─▶ judge ─┐
+//! pulses, timers ────┤
+//! calls ─────────────┼─▶ decide ─▶ append ─▶ apply ─▶ pending ─▶ tasks
+//! outcomes ──────────┘                                             │
+//!    ▲─────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! One task owns the state and is the only one that appends to the journal. It never does a step's work itself:
+//! each effect runs as a task of its own and comes back as an event. A record is durable before anything follows
+//! from it; while the journal cannot be written, the loop stands still and says so.
 
+pub mod adapters;
+pub mod effects;
 pub mod snapshot;
+pub mod world;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use rollbackd_core::judge::{Assessment, Judge};
+use rollbackd_core::plan::Plan;
+use rollbackd_core::run::decide::{conclude, decide};
+use rollbackd_core::run::event::{DueOpening, Event, Refusal};
+use rollbackd_core::run::pending::{Pending, pending};
+use rollbackd_core::run::record::{Entry, Record};
+use rollbackd_core::run::state::State;
+use rollbackd_core::window::Schedule;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::adapters::Adapters;
+use self::effects::{Effects, Report};
+use self::snapshot::{Call, Snapshot};
+use crate::clock;
+use crate::journal::Journal;
+use crate::metrics::Metrics;
+use crate::signal::schedule::Reading;
+
+/// The loop comes round at least this often: proof of life for the watchdog and for `/healthz`.
+const BEAT: Duration = Duration::from_secs(5);
+/// Snapshots that only differ in samples are published at most this often.
+const SAMPLES_SHOWN_EVERY: Duration = Duration::from_millis(100);
+/// The pause before the journal is tried again.
+const JOURNAL_RETRY: Duration = Duration::from_secs(1);
+/// How long a step in flight may take to end when the loop is asked to.
+const DRAIN: Duration = Duration::from_secs(20);
+/// An opening that is older than this when it is seen was missed.
+const ON_TIME: SignedDuration = SignedDuration::from_secs(90);
+
+/// When windows open: the schedule and the zone in which it is read.
+#[derive(Debug, Clone)]
+pub struct Openings {
+    /// The schedule.
+    pub schedule: Schedule,
+    /// The zone.
+    pub zone: jiff::tz::TimeZone,
+}
+
+/// What the driver is made of.
+pub struct Parts {
+    /// What was configured; an open window keeps its own.
+    pub plan: Arc<Plan>,
+    /// When windows open by themselves.
+    pub openings: Option<Openings>,
+    /// Where records go.
+    pub journal: Arc<dyn Journal>,
+    /// What the journal held at the start.
+    pub entries: Vec<Entry>,
+    /// The outside.
+    pub adapters: Arc<dyn Adapters>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Whether this run ends with the window that is open (its configuration is not the current one).
+    pub until_settled: bool,
+}
+
+/// What comes in from other tasks.
+pub struct Inbox {
+    /// Readings of signals.
+    pub readings: mpsc::Receiver<Reading>,
+    /// Requests of people.
+    pub calls: mpsc::Receiver<Call>,
+    /// "Look now", from the alarm.
+    pub pulses: mpsc::Receiver<()>,
+    /// Whether the database answers: `Err` with why not.
+    pub database: watch::Receiver<Result<(), String>>,
+}
+
+/// Why the loop ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It was asked to.
+    Asked,
+    /// The window for which it ran on a frozen configuration is settled.
+    Settled,
+}
+
+/// The loop's state.
+pub struct Driver {
+    parts: Parts,
+    state: Arc<State>,
+    judge: Judge,
+    assessment: Assessment,
+    effects: Effects,
+    reports: mpsc::Receiver<Report>,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    cancel: CancellationToken,
+    /// From which moment on openings count.
+    openings_after: Timestamp,
+    journal_error: Option<String>,
+    ready: Result<(), String>,
+    shown_at: Instant,
+    show: Show,
+}
+
+/// What has changed since the last snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Show {
+    /// Nothing.
+    Nothing,
+    /// Samples.
+    Samples,
+    /// What is recorded.
+    Records,
+}
+
+impl Driver {
+    /// Makes the driver and takes the journal in. `cancel` ends the loop.
+    ///
+    /// The second value is the watch on which snapshots are published.
+    pub fn new(
+        parts: Parts,
+        tracker: TaskTracker,
+        cancel: CancellationToken,
+    ) -> (Self, watch::Receiver<Arc<Snapshot>>) {
+        let now = clock::now();
+        let state = State::replay(&parts.entries);
+        let plan = state.window.as_ref().map_or_else(|| Arc::clone(&parts.plan), |window| Arc::clone(&window.plan));
+        let mut judge = Judge::new(&plan, now);
+        let assessment = judge.assess(now);
+        let openings_after = state.last_opening.max(state.first_started_at).unwrap_or(now);
+        let (outbox, reports) = mpsc::channel(256);
+        let effects = Effects::new(Arc::clone(&parts.adapters), Arc::clone(&parts.metrics), tracker, outbox);
+        let ready = Err("starting".to_owned());
+        let first = Arc::new(Snapshot {
+            at: now,
+            plan,
+            state: Arc::new(state.clone()),
+            assessment: assessment.clone(),
+            signals: judge.signals(),
+            rules: judge.rules(),
+            next_window_at: None,
+            ready: ready.clone(),
+            journal_error: None,
+        });
+        let (snapshots, watch) = watch::channel(first);
+        let driver = Self {
+            parts,
+            state: Arc::new(state),
+            judge,
+            assessment,
+            effects,
+            reports,
+            snapshots,
+            cancel,
+            openings_after,
+            journal_error: None,
+            ready,
+            shown_at: Instant::now(),
+            show: Show::Records,
+        };
+        (driver, watch)
+    }
+
+    /// Runs until it is asked to end. Steps in flight are then left to the caller's tracker; what they leave
+    /// undone is found at the next start.
+    pub async fn run(mut self, mut inbox: Inbox) -> End {
+        self.parts.entries = Vec::new();
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        self.handle(Event::Restarted { version }).await.ok();
+        self.look().await;
+        loop {
+            if self.parts.until_settled && self.state.window.is_none() && self.effects.only_deliveries() {
+                return End::Settled;
+            }
+            let now = clock::now();
+            let Pending { effects, wake_at } = pending(&self.state, now);
+            self.effects.adjust(&self.state, &effects, now);
+            self.ready.clone_from(&inbox.database.borrow());
+            self.publish();
+            let wake = self.wake_in(wake_at, now);
+            tokio::select! {
+                () = self.cancel.cancelled() => {
+                    self.drain().await;
+                    return End::Asked;
+                }
+                Some(report) = self.reports.recv() => self.report(report).await,
+                Some(call) = inbox.calls.recv() => self.call(call).await,
+                Some(reading) = inbox.readings.recv() => self.reading(reading).await,
+                Some(()) = inbox.pulses.recv() => self.look().await,
+                Ok(()) = inbox.database.changed() => self.show = Show::Records,
+                () = tokio::time::sleep(wake) => self.look().await,
+            }
+        }
+    }
+
+    /// Lets a step in flight reach its end and writes that down, without starting another. A process of the
+    /// project's own is not waited for: it goes on, and the next start finds out what became of it.
+    async fn drain(&mut self) {
+        let end = Instant::now() + DRAIN;
+        while self.effects.short_steps() > 0 {
+            let Ok(Some(report)) = tokio::time::timeout_at(end, self.reports.recv()).await else {
+                tracing::warn!(event = "shutdown.laggard", steps = ?self.effects.names(), "steps are left in flight");
+                return;
+            };
+            let event = match report {
+                Report::StepEnded { effect, step, outcome } => {
+                    self.effects.ended(&effect);
+                    Event::StepEnded { step, outcome }
+                }
+                Report::Delivered { effect, notice, channel, result } => {
+                    self.effects.ended(&effect);
+                    Event::NoticeSettled { notice, channel, result }
+                }
+                Report::Process { step, process } => Event::ProcessStarted { step, process },
+            };
+            let entries = conclude(&self.state, &self.parts.plan, clock::now(), event);
+            let journal = Arc::clone(&self.parts.journal);
+            let written = entries.clone();
+            let appended = tokio::task::spawn_blocking(move || journal.append(&written)).await;
+            if let Ok(Ok(())) = appended {
+                let state = Arc::make_mut(&mut self.state);
+                for entry in &entries {
+                    state.apply(entry);
+                }
+            } else {
+                tracing::error!(event = "journal.failed", "the end of a step could not be written down");
+                return;
+            }
+        }
+    }
+
+    /// How long to sleep when nothing comes in.
+    fn wake_in(&self, wake_at: Option<Timestamp>, now: Timestamp) -> Duration {
+        let due = [wake_at, self.judge.next_change(now)].into_iter().flatten().min();
+        let until = due.map_or(BEAT, |due| Duration::try_from(due.duration_since(now)).unwrap_or(Duration::ZERO));
+        // A millisecond more, because wall-clock records are cut to milliseconds.
+        let show = if self.show == Show::Nothing { BEAT } else { SAMPLES_SHOWN_EVERY };
+        (until + Duration::from_millis(1)).min(show)
+    }
+
+    /// Looks at the time: rules that change without samples, timers, openings.
+    async fn look(&mut self) {
+        self.assess().await;
+        let due = self.due(clock::now());
+        self.handle(Event::Pulse { due }).await.ok();
+    }
+
+    fn due(&self, now: Timestamp) -> Vec<DueOpening> {
+        let Some(openings) = &self.parts.openings else { return Vec::new() };
+        let after = self.state.last_opening.map_or(self.openings_after, |last| last.max(self.openings_after));
+        openings.schedule.due(&openings.zone, after, now, ON_TIME)
+    }
+
+    async fn reading(&mut self, reading: Reading) {
+        match reading {
+            Reading::Sampled { signal, sample, delay } => {
+                self.parts.metrics.sampled(signal, &sample, delay);
+                self.judge.observe(signal, &sample);
+                self.show = self.show.max(Show::Samples);
+                self.assess().await;
+            }
+            Reading::Skipped { signal, turns } => self.parts.metrics.skipped(signal, turns),
+        }
+    }
+
+    /// Asks the judge, and hands on what it says while a window is open.
+    async fn assess(&mut self) {
+        self.assessment = self.judge.assess(clock::now());
+        if self.state.window.is_some() {
+            self.handle(Event::Assessed(self.assessment.clone())).await.ok();
+        }
+    }
+
+    async fn report(&mut self, report: Report) {
+        match report {
+            Report::Process { step, process } => {
+                self.handle(Event::ProcessStarted { step, process }).await.ok();
+            }
+            Report::StepEnded { effect, step, outcome } => {
+                self.effects.ended(&effect);
+                self.handle(Event::StepEnded { step, outcome }).await.ok();
+            }
+            Report::Delivered { effect, notice, channel, result } => {
+                self.effects.ended(&effect);
+                self.handle(Event::NoticeSettled { notice, channel, result }).await.ok();
+            }
+        }
+    }
+
+    async fn call(&mut self, call: Call) {
+        match call {
+            Call::Request { request, reply } => {
+                tracing::info!(
+                    event = "request.received",
+                    who = request.who,
+                    ask = ?request.ask,
+                    reason = request.reason,
+                    "a request"
+                );
+                let answer = self.handle(Event::Requested(request)).await;
+                let window = self.state.window.as_ref().map(|window| window.id.clone());
+                if reply.send(answer.map(|()| window)).is_err() {
+                    tracing::debug!(event = "request.unheard", "nobody waits for the answer any more");
+                }
+            }
+            Call::Records { window, reply } => {
+                let journal = Arc::clone(&self.parts.journal);
+                self.effects.track(async move {
+                    let read = tokio::task::spawn_blocking(move || records(journal.as_ref(), window.as_deref())).await;
+                    let answer = read.unwrap_or_else(|error| Err(error.to_string()));
+                    if reply.send(answer).is_err() {
+                        tracing::debug!(event = "request.unheard", "nobody waits for the records any more");
+                    }
+                });
+            }
+        }
+    }
+
+    /// Decides, appends, applies.
+    async fn handle(&mut self, event: Event) -> Result<(), Refusal> {
+        let entries = decide(&self.state, &self.parts.plan, clock::now(), event)?;
+        if entries.is_empty() || !self.append(&entries).await {
+            return Ok(());
+        }
+        let judged_by = |state: &State| state.window.as_ref().map(|window| Arc::clone(&window.plan));
+        let before = judged_by(&self.state);
+        let state = Arc::make_mut(&mut self.state);
+        for entry in &entries {
+            state.apply(entry);
+            log(entry);
+            self.effects.note(entry);
+        }
+        let after = judged_by(&self.state);
+        // The plan of a window that opens is this configuration's, so the judge keeps what it has seen.
+        debug_assert!(before.is_none() || after.is_none() || before == after, "a plan is frozen");
+        self.show = Show::Records;
+        Ok(())
+    }
+
+    /// Appends, and stands still until it has worked. `false`: it was asked to end meanwhile, nothing was written.
+    async fn append(&mut self, entries: &[Entry]) -> bool {
+        let batch: Arc<[Entry]> = entries.into();
+        loop {
+            let watch = clock::Stopwatch::start();
+            let journal = Arc::clone(&self.parts.journal);
+            let entries = Arc::clone(&batch);
+            let appended = tokio::task::spawn_blocking(move || journal.append(&entries)).await;
+            let error = match appended {
+                Ok(Ok(())) => {
+                    self.parts.metrics.appended(watch.elapsed());
+                    if self.journal_error.take().is_some() {
+                        tracing::info!(event = "journal.recovered", "the journal can be written again");
+                    }
+                    return true;
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            };
+            self.parts.metrics.journal_failed();
+            if self.journal_error.is_none() {
+                tracing::error!(event = "journal.failed", error, "nothing is done until the journal can be written");
+            }
+            self.journal_error = Some(error);
+            self.show = Show::Records;
+            self.publish();
+            tokio::select! {
+                () = self.cancel.cancelled() => return false,
+                () = tokio::time::sleep(JOURNAL_RETRY) => {}
+            }
+        }
+    }
+
+    /// Shows the current state, if it is worth it.
+    fn publish(&mut self) {
+        let pause = match self.show {
+            Show::Nothing => BEAT,
+            Show::Samples => SAMPLES_SHOWN_EVERY,
+            Show::Records => Duration::ZERO,
+        };
+        if self.shown_at.elapsed() < pause {
+            return;
+        }
+        let now = clock::now();
+        let ready = match &self.journal_error {
+            Some(error) => Err(error.clone()),
+            None => self.ready.clone(),
+        };
+        let window = self.state.window.as_ref();
+        let next = self.parts.openings.as_ref().and_then(|openings| openings.schedule.next_after(&openings.zone, now));
+        let snapshot = Snapshot {
+            at: now,
+            plan: window.map_or_else(|| Arc::clone(&self.parts.plan), |window| Arc::clone(&window.plan)),
+            state: Arc::clone(&self.state),
+            assessment: self.assessment.clone(),
+            signals: self.judge.signals(),
+            rules: self.judge.rules(),
+            next_window_at: next,
+            ready,
+            journal_error: self.journal_error.clone(),
+        };
+        self.snapshots.send_replace(Arc::new(snapshot));
+        self.show = Show::Nothing;
+        self.shown_at = Instant::now();
+    }
+}
+
+/// The records of a window, or all of them.
+///
+/// # Errors
+/// Why the journal cannot be read, for people.
+pub fn records(journal: &dyn Journal, window: Option<&str>) -> Result<Vec<Entry>, String> {
+    let entries = journal.read_from(1).map_err(|error| error.to_string())?;
+    let wanted = |entry: &Entry| window.is_none_or(|window| entry.window.as_deref() == Some(window));
+    Ok(entries.into_iter().filter(wanted).collect())
+}
+
+/// One line for each record; those that people act on are louder.
+fn log(entry: &Entry) {
+    let kind = serde_json::to_value(&entry.record).ok();
+    let kind = kind.as_ref().and_then(|value| value.get("type")).and_then(serde_json::Value::as_str).unwrap_or("?");
+    let window = entry.window.as_deref().unwrap_or("-");
+    match &entry.record {
+        Record::BreachDetected { trigger } => {
+            tracing::error!(event = "breach.detected", window, reason = trigger.sentence(), "rolling back");
+        }
+        Record::OperatorNeeded { reason, .. } => {
+            tracing::error!(event = "rollback.needs_operator", window, reason, "an operator is needed");
+        }
+        Record::RungFailed { rung, reason } => {
+            tracing::error!(event = "rung.failed", window, rung = rung + 1, reason, "a rung has failed");
+        }
+        Record::StepStarted { number, step, .. } => {
+            tracing::info!(event = "step.started", window, number, step = step.name(), "a step has started");
+        }
+        Record::StepEnded { number, outcome } => {
+            let result = format!("{:?}", outcome.result).to_lowercase();
+            tracing::info!(event = "step.ended", window, number, result, detail = outcome.detail, "a step has ended");
+        }
+        Record::WindowSettled { outcome, detail } => {
+            let outcome = format!("{outcome:?}").to_lowercase();
+            tracing::info!(event = "window.settled", window, outcome, detail, "the window is settled");
+        }
+        Record::VerdictChanged { from, to, detail } => {
+            tracing::warn!(event = "verdict.changed", window, ?from, ?to, detail, "the rules say something else");
+        }
+        Record::NoticeDead { notice, channel, reason } => {
+            tracing::error!(event = "notice.undeliverable", window, notice, channel, reason, "a notice was given up");
+        }
+        Record::NoticeOwed { .. } | Record::NoticeDelivered { .. } | Record::NoticeCancelled { .. } => {
+            tracing::debug!(event = kind, window, seq = entry.seq, "recorded");
+        }
+        Record::Started { .. }
+        | Record::OpeningMissed { .. }
+        | Record::WindowOpened { .. }
+        | Record::ProcessStarted { .. }
+        | Record::WarmedUp { .. }
+        | Record::MigrationFinished { .. }
+        | Record::RulePaged { .. }
+        | Record::RuleQuieted { .. }
+        | Record::HoldStarted { .. }
+        | Record::HoldEnded { .. }
+        | Record::RungStarted { .. }
+        | Record::ApprovalRequested { .. }
+        | Record::ApprovalGiven { .. }
+        | Record::ResolutionStarted { .. }
+        | Record::ResolutionFailed { .. }
+        | Record::Acknowledged { .. }
+        | Record::PageRepeated => tracing::info!(event = kind, window, seq = entry.seq, "recorded"),
+    }
+}

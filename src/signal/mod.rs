@@ -1,1 +1,98 @@
-//! Stub.
+//! Reading the signals, one file a kind; → [`Sample`].
+//!
+//! Bad means that the application answered wrongly or not at all, unreadable that we could not find out. Where
+//! the domain's table leaves room, what is our own side's fault is unreadable: no route, no free descriptor, no
+//! permission, a name that does not resolve in time, a body too large to be looked through, a probe command that
+//! was killed.
+//!
+//! An answer that did not come (refused, reset, time-out) may be ours to blame as well: then the
+//! witnesses are asked, and when none of them answers the reading is unreadable.
+//!
+//! Not here: what samples mean (the judge), and when a signal is read ([`schedule`]).
+
+mod command;
+pub(crate) mod http;
+pub(crate) mod net;
+mod postgres;
+pub mod schedule;
+mod witness;
+
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use rollbackd_core::sample::{Reading, Sample};
+
+use self::http::Client;
+use self::net::{Deadline, Fault};
+use self::witness::Witnesses;
+use crate::clock::{self, Stopwatch};
+use crate::config::model::{Config, Signal, SignalSource};
+
+/// Reads the signals of one configuration. What connects is made once, not for every reading.
+#[derive(Debug)]
+pub struct Reader {
+    config: Arc<Config>,
+    client: Client,
+    witnesses: Witnesses,
+    /// One for each signal; only those of kind `postgres` ever hold a session.
+    connections: Vec<postgres::Connection>,
+}
+
+impl Reader {
+    /// Prepares everything that readings need.
+    ///
+    /// # Errors
+    /// A sentence, when TLS cannot be set up.
+    pub fn new(config: Arc<Config>) -> Result<Self, String> {
+        let client = Client::new()?;
+        let witnesses = Witnesses::new(config.decision.witnesses.clone());
+        let connections = config.signals.iter().map(|_| postgres::Connection::default()).collect();
+        Ok(Self { config, client, witnesses, connections })
+    }
+
+    /// Reads the signal at this place of the configuration. Takes no longer than the signal's `timeout` and, after
+    /// a failure, the short time that witnesses or a command's end may need.
+    pub async fn read(&self, index: usize) -> Sample {
+        let watch = Stopwatch::start();
+        let probed = match (self.config.signals.get(index), self.connections.get(index)) {
+            (Some(signal), Some(connection)) => self.probe(signal, connection).await,
+            (None, _) | (_, None) => Err(Fault::Unreadable(format!("there is no signal number {index}"))),
+        };
+        // The witnesses' time is not the application's.
+        let took = SignedDuration::try_from(watch.elapsed()).unwrap_or(SignedDuration::MAX);
+        let reading = match probed {
+            Ok(None) => Reading::good(),
+            Ok(Some(value)) => Reading::good_with(value),
+            Err(Fault::Wrong(reason)) => Reading::bad(reason),
+            Err(Fault::Unreadable(reason)) => Reading::unreadable(reason),
+            Err(Fault::Unanswered(reason)) => {
+                if self.witnesses.vouch(&self.client).await {
+                    Reading::bad(reason)
+                } else {
+                    Reading::unreadable(format!("{reason}; no witness answers: the watcher itself seems cut off"))
+                }
+            }
+        };
+        Sample { at: clock::now(), took, reading }
+    }
+
+    async fn probe(&self, signal: &Signal, connection: &postgres::Connection) -> Result<Option<f64>, Fault> {
+        match &signal.source {
+            SignalSource::Http(probe) => self.client.probe(probe, signal.timeout).await.map(|_| None),
+            SignalSource::Tcp { address } => {
+                let deadline = Deadline::after(signal.timeout);
+                let addresses = net::resolve_address(address, &deadline).await?;
+                net::connect(&addresses, &deadline).await.map(|()| None)
+            }
+            SignalSource::Postgres { url, query } => {
+                connection.read(&self.config.database, url.as_ref(), query, signal.timeout).await
+            }
+            SignalSource::Command { run } => command::read(run, signal.timeout).await,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

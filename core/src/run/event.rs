@@ -1,13 +1,10 @@
 //! What comes in.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 
 use super::record::Process;
 use super::step::Outcome;
 use crate::judge::Assessment;
-use crate::plan::Plan;
 
 /// Something that the shell tells the state machine.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,7 +16,7 @@ pub enum Event {
     },
     /// Look at the time.
     Pulse {
-        /// The scheduled openings that are due: see [`window::due`](crate::window::due).
+        /// The scheduled openings that are due: see [`window::Schedule::due`](crate::window::Schedule::due).
         due: Vec<DueOpening>,
     },
     /// The judge says something.
@@ -76,8 +73,6 @@ pub struct Request {
 pub enum Ask {
     /// Open a window now.
     Open {
-        /// The plan to freeze.
-        plan: Arc<Plan>,
         /// Whether it is `rollbackd guard` that asks.
         guard: bool,
     },

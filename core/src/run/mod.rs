@@ -15,6 +15,7 @@
 //! What the steps *do* is not here; the shell performs them and reports [outcomes](step::Outcome).
 
 pub mod advance;
+pub(crate) mod apply;
 pub mod decide;
 pub mod event;
 pub mod manual;

@@ -26,6 +26,7 @@ pub struct Entry {
 /// Something that happened or was decided.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "type")]
+#[expect(clippy::large_enum_variant, reason = "records are few, short-lived and matched by value everywhere")]
 pub enum Record {
     /// The program started and read the journal.
     Started {
@@ -164,6 +165,8 @@ pub enum Record {
         who: String,
         /// Why.
         reason: String,
+        /// Whether to settle without verification.
+        force: bool,
     },
     /// The verification that followed did not pass; an operator is still needed.
     ResolutionFailed {

@@ -28,11 +28,9 @@ pub struct State {
     pub window: Option<Window>,
     /// Settled windows, oldest first.
     pub history: Vec<Settled>,
-    /// Notices that are still owed, by id in the order in which they became owed.
+    /// Notices that are still owed, in the order in which they became owed.
     pub owed: Vec<Owed>,
-    /// How many notices there have been.
-    pub notices_made: u64,
-    /// How many of each trigger's rollbacks there have been, and other counts that metrics want from the start of the journal.
+    /// Counts that metrics want from the start of the journal.
     pub counts: Counts,
 }
 
@@ -98,10 +96,10 @@ pub struct Window {
     pub last_step: u64,
     /// Steps that started and did not end: the migration and at most one other.
     pub in_flight: Vec<InFlight>,
-    /// When every signal had been healthy for long enough.
+    /// Whether every signal has been healthy for long enough.
     pub warmed_up: bool,
-    /// How the preflight ended.
-    pub preflight: Option<Outcome>,
+    /// How the preflight ended, and when.
+    pub preflight: Option<(Outcome, Timestamp)>,
     /// How the backup ended.
     pub backup: Option<Outcome>,
     /// The facts from before the migration.
@@ -114,6 +112,8 @@ pub struct Window {
     pub migration_ended: Option<(MigrationEnd, Timestamp)>,
     /// A process of a step that we lost sight of, to be ended or waited for.
     pub orphan: Option<Orphan>,
+    /// Why a process that must not run any longer could not be ended.
+    pub unending: Option<String>,
     /// What the rules said last.
     pub verdict: Verdict,
     /// Rules with `page` or `freeze` that have fired and still hold.
@@ -157,6 +157,10 @@ pub enum Phase {
         reason: String,
         /// What a person was told to do.
         manual: Vec<String>,
+        /// Who says so, and why.
+        who: String,
+        /// Whether to settle without verification.
+        forced: bool,
         /// How far the verification is.
         proof: Proof,
     },
@@ -223,7 +227,7 @@ pub struct Gate {
     pub prior: Option<String>,
     /// Where it stands.
     pub position: GatePosition,
-    /// Why the last attempt to read, close or open it failed.
+    /// Why the last attempt to read, close or open it failed; `None` when it did not fail.
     pub failure: Option<String>,
 }
 
@@ -233,12 +237,20 @@ pub enum GatePosition {
     /// As we found it.
     #[default]
     Untouched,
-    /// A change was started and nobody knows how it ended.
-    Unsure,
-    /// Closed by us.
+    /// As we found it, and what that is could not be read.
+    Unreadable,
+    /// We have begun to close it.
+    Closing,
+    /// Closed, and proved.
     Closed,
-    /// Put back by us.
+    /// We tried to close it, and it is not proved.
+    CloseFailed,
+    /// We have begun to put it back.
+    Opening,
+    /// Put back, and proved.
     Reopened,
+    /// We tried to put it back, and it is not proved.
+    OpenFailed,
 }
 
 /// One rung being tried.
@@ -339,6 +351,56 @@ impl StateName {
             Self::Refused => "refused",
             Self::Cancelled => "cancelled",
             Self::Recovered => "recovered",
+        }
+    }
+}
+
+impl State {
+    /// Where the open window stands; `None` when no window is open.
+    pub fn state_name(&self) -> Option<StateName> {
+        self.window.as_ref().map(Window::state_name)
+    }
+}
+
+impl Phase {
+    /// Why an operator is needed and what there is to do, when one is.
+    pub fn needs_operator(&self) -> Option<(&str, &[String])> {
+        if let Self::NeedsOperator { reason, manual } = self { Some((reason, manual)) } else { None }
+    }
+}
+
+impl Window {
+    /// Where the window stands.
+    pub fn state_name(&self) -> StateName {
+        let verifying = self.in_flight.iter().any(|running| matches!(running.step, Step::Verify { .. }));
+        match &self.phase {
+            Phase::NeedsOperator { .. } => StateName::NeedsOperator,
+            Phase::RollingBack | Phase::Resolving { .. } if verifying => StateName::Verifying,
+            _ if self.hold.is_some() => StateName::Held,
+            Phase::Preparing => StateName::Preparing,
+            Phase::Watching => StateName::Watching,
+            Phase::Soaking { .. } => StateName::Soaking,
+            Phase::RollingBack | Phase::Resolving { .. } => StateName::RollingBack,
+        }
+    }
+
+    /// The rung being tried: its place in the plan and its kind.
+    pub fn rung_now(&self) -> Option<(usize, &'static str)> {
+        let attempt = self.rollback.as_ref()?.attempts.last().filter(|attempt| attempt.failure.is_none())?;
+        let rung = self.plan.rollback.rungs.get(attempt.rung)?;
+        Some((attempt.rung, rung.method.kind()))
+    }
+}
+
+impl WindowOutcome {
+    /// The state of a window that ended so.
+    pub const fn state_name(self) -> StateName {
+        match self {
+            Self::Passed => StateName::Passed,
+            Self::Refused => StateName::Refused,
+            Self::Cancelled => StateName::Cancelled,
+            Self::Recovered => StateName::Recovered,
+            Self::Abandoned => StateName::NeedsOperator,
         }
     }
 }

@@ -23,6 +23,11 @@ pub enum Step {
         /// The number of the step that started it.
         of: u64,
     },
+    /// Wait for a process that outlived a crash.
+    AwaitProcess {
+        /// The number of the step that started it.
+        of: u64,
+    },
     /// Read what a gate is set to, before it is changed.
     ReadGate {
         /// Its place in the plan.
@@ -86,6 +91,7 @@ impl Step {
             Self::Backup => "backup",
             Self::Migrate => "migrate",
             Self::EndProcess { .. } => "end_process",
+            Self::AwaitProcess { .. } => "await_process",
             Self::ReadGate { .. } => "read_gate",
             Self::CloseGate { .. } => "close_gate",
             Self::OpenGate { .. } => "open_gate",
@@ -97,11 +103,12 @@ impl Step {
     }
 
     /// Every name that [`name`](Self::name) can return.
-    pub const NAMES: [&'static str; 11] = [
+    pub const NAMES: [&'static str; 12] = [
         "preflight",
         "backup",
         "migrate",
         "end_process",
+        "await_process",
         "read_gate",
         "close_gate",
         "open_gate",

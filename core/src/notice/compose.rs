@@ -1,0 +1,326 @@
+//! What a record gives reason to say, and to whom.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Message, MessageLinks, Notice, NoticeEvent, Reason};
+use crate::baseline::counted;
+use crate::judge::{Evidence, Verdict};
+use crate::plan::{Dispose, Method, Plan, Severity, TableChoice};
+use crate::run::apply::later;
+use crate::run::record::{Record, Trigger, WindowOutcome};
+use crate::run::state::Window;
+
+/// How long a notice is worth delivering.
+const NOTICE_LIFE: SignedDuration = SignedDuration::from_hours(24);
+
+/// One thing to say, before it is addressed to anybody.
+struct Draft {
+    event: NoticeEvent,
+    summary: String,
+    details: Vec<String>,
+    reason: Option<Reason>,
+}
+
+impl Draft {
+    fn new(event: NoticeEvent, summary: String, details: Vec<String>) -> Self {
+        Self { event, summary, details, reason: None }
+    }
+}
+
+/// The notices that a record causes. `window` is the open window after the record, or the one that it settled;
+/// `plan` serves where there is none.
+pub(crate) fn owed(record: &Record, window: Option<&Window>, plan: &Plan, at: Timestamp) -> Vec<Notice> {
+    let drafts = match (record, window) {
+        (Record::OpeningMissed { opening, reason }, _) => vec![Draft::new(
+            NoticeEvent::WindowRefused,
+            format!("the opening of {opening} was left out: {reason}"),
+            vec!["Nothing was changed. The next opening follows the schedule.".to_owned()],
+        )],
+        (_, Some(window)) => drafts(record, window),
+        (_, None) => Vec::new(),
+    };
+    let mut notices = Vec::new();
+    let mut sequence = window.map_or(0, |window| window.messages);
+    for draft in drafts {
+        sequence += 1;
+        let message = message(draft, record, window, plan, sequence);
+        notices.extend(address(&message, window, window.map_or(plan, |window| &window.plan), at, at.as_millisecond()));
+    }
+    notices
+}
+
+/// The notices that tell the other contacts that one could not be reached.
+pub(crate) fn undeliverable(lost: &Notice, channel: &str, why: &str, plan: &Plan, at: Timestamp) -> Vec<Notice> {
+    if lost.message.event == NoticeEvent::NoticeUndeliverable {
+        return Vec::new(); // Or two dead servers would complain about each other for ever.
+    }
+    let event = NoticeEvent::NoticeUndeliverable;
+    let message = Message {
+        event,
+        severity: event.severity(),
+        summary: format!("\"{}\" did not reach {} on {channel}: {why}", lost.message.event.title(), lost.contact),
+        details: vec![format!("What it said: {}", lost.message.summary)],
+        reason: None,
+        ..lost.message.clone()
+    };
+    let others = plan.contacts.iter().enumerate().filter(|(_, contact)| {
+        contact.severity <= message.severity && (contact.name != lost.contact || contact.channels.len() > 1)
+    });
+    others
+        .filter_map(|(place, contact)| {
+            let own = contact.name == lost.contact;
+            let channels: Vec<String> =
+                contact.channels.iter().filter(|label| !own || *label != channel).cloned().collect();
+            (!channels.is_empty()).then(|| Notice {
+                id: format!("{}.undeliverable.{place}.{}", lost.id, channel.replace(' ', "-")),
+                contact: contact.name.clone(),
+                channels,
+                at,
+                not_before: at,
+                expires_at: later(at, NOTICE_LIFE),
+                message: message.clone(),
+            })
+        })
+        .collect()
+}
+
+fn message(draft: Draft, record: &Record, window: Option<&Window>, plan: &Plan, sequence: u64) -> Message {
+    let plan = window.map_or(plan, |window| &window.plan);
+    let state = match (record, window) {
+        (Record::WindowSettled { outcome, .. }, _) => outcome.state_name().as_str(),
+        (_, Some(window)) => window.state_name().as_str(),
+        (_, None) => "scheduled",
+    };
+    let base = plan.links.base.as_deref();
+    let mut details = draft.details;
+    if !plan.preflight_skipped.is_empty() {
+        details.push(format!("Preflight checks left out by configuration: {}.", plan.preflight_skipped.join(", ")));
+    }
+    Message {
+        event: draft.event,
+        severity: draft.event.severity(),
+        incident_id: window.map_or_else(|| plan.name.clone(), |window| window.id.clone()),
+        sequence,
+        plan: plan.name.clone(),
+        window: window.map(|window| window.id.clone()),
+        host: plan.host.clone(),
+        state: state.to_owned(),
+        summary: draft.summary,
+        details,
+        reason: draft.reason,
+        links: MessageLinks {
+            report: base.zip(window).map(|(base, window)| format!("{base}/api/v1/windows/{}/report", window.id)),
+            status: base.map(|base| format!("{base}/api/v1/status")),
+            runbook: plan.links.runbook.clone(),
+        },
+    }
+}
+
+/// One notice a contact that the severity reaches.
+fn address(message: &Message, window: Option<&Window>, plan: &Plan, at: Timestamp, serial: i64) -> Vec<Notice> {
+    let acknowledged = window.is_some_and(|window| window.acknowledged.is_some());
+    let reached = plan.contacts.iter().enumerate().filter(|(_, contact)| contact.severity <= message.severity);
+    reached
+        .filter_map(|(place, contact)| {
+            let held_back = message.severity == Severity::Critical && contact.after.is_positive();
+            if held_back && acknowledged {
+                return None;
+            }
+            let id = match &message.window {
+                Some(window) => format!("{window}.{}.{place}", message.sequence),
+                None => format!("{}.{serial}.{place}", message.incident_id),
+            };
+            Some(Notice {
+                id,
+                contact: contact.name.clone(),
+                channels: contact.channels.clone(),
+                at,
+                not_before: if held_back { later(at, contact.after) } else { at },
+                expires_at: later(at, NOTICE_LIFE),
+                message: message.clone(),
+            })
+        })
+        .collect()
+}
+
+/// What a record of a window gives reason to say.
+fn drafts(record: &Record, window: &Window) -> Vec<Draft> {
+    let id = &window.id;
+    match record {
+        Record::WindowOpened { ends_at, .. } => vec![Draft::new(
+            NoticeEvent::WindowOpened,
+            format!("window {id} opened; its hard end is {ends_at}"),
+            opened_details(window),
+        )],
+        Record::VerdictChanged { to: Verdict::Blind, detail, .. } => vec![Draft::new(
+            NoticeEvent::SignalBlind,
+            format!("the application cannot be seen: {detail}"),
+            vec!["No rollback starts because of this, and the window does not pass while it lasts.".to_owned()],
+        )],
+        Record::RulePaged { evidence } => vec![Draft {
+            reason: Some(reason(evidence)),
+            ..Draft::new(NoticeEvent::RulePage, evidence.sentence.clone(), Vec::new())
+        }],
+        Record::HoldEnded { who, reason } if who == "the clock" => vec![Draft::new(
+            NoticeEvent::RulePage,
+            format!("the hold on window {id} has ended: {reason}"),
+            vec!["Decisions are taken again.".to_owned()],
+        )],
+        Record::BreachDetected { trigger } => breach(trigger, window),
+        Record::RungFailed { rung, reason } => vec![Draft::new(
+            NoticeEvent::RungFailed,
+            format!("{} failed: {reason}", rung_words(window, *rung)),
+            vec![match window.plan.rollback.rungs.get(rung + 1) {
+                Some(_) => format!("Next: {}.", rung_words(window, rung + 1)),
+                None => "It was the last of the ladder.".to_owned(),
+            }],
+        )],
+        Record::ApprovalRequested { rung } => vec![approval(window, *rung)],
+        Record::PageRepeated => match (window.phase.needs_operator(), window.rung_now()) {
+            (Some((reason, manual)), _) => vec![needs_operator(window, reason, manual)],
+            (None, Some((rung, _))) => vec![approval(window, rung)],
+            (None, None) => Vec::new(),
+        },
+        Record::OperatorNeeded { reason, manual } => vec![needs_operator(window, reason, manual)],
+        Record::ResolutionFailed { reason } => {
+            let manual = window.phase.needs_operator().map_or(&[][..], |(_, manual)| manual);
+            vec![needs_operator(window, &format!("it was said to be dealt with, but {reason}"), manual)]
+        }
+        Record::WindowSettled { outcome, detail } => vec![settled(window, *outcome, detail)],
+        Record::Started { .. }
+        | Record::OpeningMissed { .. }
+        | Record::StepStarted { .. }
+        | Record::ProcessStarted { .. }
+        | Record::StepEnded { .. }
+        | Record::WarmedUp { .. }
+        | Record::MigrationFinished { .. }
+        | Record::VerdictChanged { .. }
+        | Record::RuleQuieted { .. }
+        | Record::HoldStarted { .. }
+        | Record::HoldEnded { .. }
+        | Record::RungStarted { .. }
+        | Record::ApprovalGiven { .. }
+        | Record::ResolutionStarted { .. }
+        | Record::Acknowledged { .. }
+        | Record::NoticeOwed { .. }
+        | Record::NoticeDelivered { .. }
+        | Record::NoticeDead { .. }
+        | Record::NoticeCancelled { .. } => Vec::new(),
+    }
+}
+
+fn opened_details(window: &Window) -> Vec<String> {
+    let migration = match &window.plan.window.command {
+        Some(command) => format!("The migration: {}", command.join(" ")),
+        None => "The migration is run by somebody else, who reports its end with `rollbackd window finished`.".into(),
+    };
+    let rungs = counted(window.plan.rollback.rungs.len(), "rollback method");
+    vec![migration, format!("If the application breaks: {rungs} will be tried, without anybody's help.")]
+}
+
+fn reason(evidence: &Evidence) -> Reason {
+    Reason {
+        rule: evidence.rule.clone(),
+        signal: evidence.signal.clone(),
+        observed: evidence.observed,
+        threshold: evidence.threshold,
+        window_seconds: evidence.window.map(|window| window.as_secs_f64()),
+        samples: evidence.samples,
+    }
+}
+
+fn breach(trigger: &Trigger, window: &Window) -> Vec<Draft> {
+    let evidence = match trigger {
+        Trigger::Rules { evidence } => evidence.as_slice(),
+        Trigger::Migration { .. } | Trigger::HardEnd | Trigger::Operator { .. } => &[],
+    };
+    let why = trigger.sentence();
+    let numbers = evidence.first().map(reason);
+    let gates = counted(window.plan.rollback.gates.len(), "gate");
+    let ladder: Vec<String> = (0..window.plan.rollback.rungs.len())
+        .map(|rung| format!("{}. {}", rung + 1, rung_words(window, rung)))
+        .collect();
+    let mut plan = vec![format!("Traffic is stopped first ({gates}), then:")];
+    plan.extend(ladder);
+    plan.push(format!("Budget: {:#}. You need not do anything now.", window.plan.rollback.budget));
+    vec![
+        Draft {
+            reason: numbers.clone(),
+            ..Draft::new(
+                NoticeEvent::BreachDetected,
+                why.clone(),
+                evidence.iter().skip(1).map(|one| one.sentence.clone()).collect(),
+            )
+        },
+        Draft { reason: numbers, ..Draft::new(NoticeEvent::RollbackStarted, format!("rolling back: {why}"), plan) },
+    ]
+}
+
+fn approval(window: &Window, rung: usize) -> Draft {
+    Draft::new(
+        NoticeEvent::ApprovalRequired,
+        format!("{} waits for your word", rung_words(window, rung)),
+        vec![
+            "Traffic is stopped meanwhile; waiting does not use up the budget.".to_owned(),
+            "rollbackd approve --reason '…'   or   rollbackd decline --reason '…'".to_owned(),
+        ],
+    )
+}
+
+fn needs_operator(window: &Window, reason: &str, manual: &[String]) -> Draft {
+    let mut details = vec!["Automation has come to its end. What to do now:".to_owned()];
+    details.extend(manual.iter().cloned());
+    details.push("`rollbackd ack` stops these repeated pages.".to_owned());
+    Draft::new(NoticeEvent::RollbackNeedsOperator, format!("window {} needs an operator: {reason}", window.id), details)
+}
+
+fn settled(window: &Window, outcome: WindowOutcome, detail: &str) -> Draft {
+    let (event, details) = match outcome {
+        WindowOutcome::Passed => (NoticeEvent::WindowPassed, Vec::new()),
+        WindowOutcome::Refused => {
+            (NoticeEvent::WindowRefused, vec!["The migration was not started; nothing was changed.".to_owned()])
+        }
+        WindowOutcome::Cancelled => {
+            (NoticeEvent::WindowCancelled, vec!["Nobody watches the migration any more.".to_owned()])
+        }
+        WindowOutcome::Recovered => (NoticeEvent::RollbackRecovered, recovered_details(window)),
+        WindowOutcome::Abandoned => (NoticeEvent::WindowCancelled, Vec::new()),
+    };
+    Draft::new(event, format!("window {}: {detail}", window.id), details)
+}
+
+fn recovered_details(window: &Window) -> Vec<String> {
+    let mut details: Vec<String> = window
+        .checks
+        .iter()
+        .filter(|check| check.passed)
+        .map(|check| format!("ok: {} ({})", check.name, check.detail))
+        .collect();
+    if let Some(rollback) = &window.rollback {
+        details.insert(0, format!("Why: {}", rollback.trigger.sentence()));
+        let act = rollback.attempts.last().and_then(|attempt| attempt.act.as_ref());
+        details.extend(act.map(|act| format!("Done: {}", act.detail)));
+    }
+    details.extend(window.backup_directory.iter().map(|place| format!("Backup from before the migration: {place}")));
+    details
+}
+
+/// A rung in words: `rung 1 (script: node scripts/rollback-emergency.js)`.
+fn rung_words(window: &Window, rung: usize) -> String {
+    let Some(planned) = window.plan.rollback.rungs.get(rung) else { return format!("rung {}", rung + 1) };
+    let what = match &planned.method {
+        Method::Script { command, .. } => format!("script: {}", command.join(" ")),
+        Method::Tables(removal) => {
+            let which = match &removal.tables {
+                TableChoice::Named(names) => counted(names.len(), "named table"),
+                TableChoice::Added => "every added table".to_owned(),
+            };
+            match removal.dispose {
+                Dispose::Quarantine => format!("tables: {which} to quarantine"),
+                Dispose::Drop { archive: true } => format!("tables: archive and drop {which}"),
+                Dispose::Drop { archive: false } => format!("tables: drop {which}"),
+            }
+        }
+    };
+    format!("rung {} ({what})", rung + 1)
+}

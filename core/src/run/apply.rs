@@ -1,0 +1,441 @@
+//! Records → state: the only way in which the state changes.
+//!
+//! Nothing is decided here. What a record means for later decisions is decided by
+//! [`advance`](super::advance) from the facts that are kept.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::record::{Entry, Record, WindowOutcome};
+use super::state::{
+    Attempt, Gate, GatePosition, Hold, InFlight, Inspection, Orphan, Owed, Phase, Proof, Rollback, Settled, State,
+    Window,
+};
+use super::step::{Finding, Moment, Outcome, Step, StepResult};
+use crate::judge::Verdict;
+use crate::plan::{Consequence, Stage};
+
+impl State {
+    /// The state that these entries make.
+    pub fn replay<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Self {
+        let mut state = Self::default();
+        for entry in entries {
+            state.apply(entry);
+        }
+        state
+    }
+
+    /// Takes an entry in.
+    pub fn apply(&mut self, entry: &Entry) {
+        self.seq = entry.seq;
+        self.count(&entry.record);
+        match &entry.record {
+            Record::Started { .. } => {
+                self.first_started_at.get_or_insert(entry.at);
+            }
+            Record::OpeningMissed { opening, .. } => self.last_opening = Some(*opening),
+            Record::WindowOpened { id, origin, opening, ends_at, plan } => {
+                self.last_opening = opening.or(self.last_opening);
+                self.window = Some(Window {
+                    id: id.clone(),
+                    origin: origin.clone(),
+                    plan: Arc::clone(plan),
+                    started_at: entry.at,
+                    ends_at: *ends_at,
+                    first_seq: entry.seq,
+                    phase: Phase::Preparing,
+                    hold: None,
+                    last_step: 0,
+                    in_flight: Vec::new(),
+                    warmed_up: false,
+                    preflight: None,
+                    backup: None,
+                    baseline: None,
+                    backup_directory: None,
+                    migration: None,
+                    migration_ended: None,
+                    orphan: None,
+                    unending: None,
+                    verdict: Verdict::Healthy,
+                    paging: Vec::new(),
+                    rollback: None,
+                    checks: Vec::new(),
+                    messages: 0,
+                    acknowledged: None,
+                    paged_at: None,
+                });
+            }
+            Record::WindowSettled { outcome, .. } => self.settle(*outcome, entry.at),
+            Record::NoticeOwed { notice } => {
+                if let Some(window) = &mut self.window {
+                    window.messages = window.messages.max(notice.message.sequence);
+                }
+                self.owed.push(Owed { notice: notice.clone(), open: notice.channels.clone() });
+            }
+            Record::NoticeDelivered { notice, channel } | Record::NoticeDead { notice, channel, .. } => {
+                if let Some(owed) = self.owed.iter_mut().find(|owed| owed.notice.id == *notice) {
+                    owed.open.retain(|open| open != channel);
+                }
+                self.owed.retain(|owed| !owed.open.is_empty());
+            }
+            Record::NoticeCancelled { notice } => self.owed.retain(|owed| owed.notice.id != *notice),
+            Record::StepStarted { .. }
+            | Record::ProcessStarted { .. }
+            | Record::StepEnded { .. }
+            | Record::WarmedUp { .. }
+            | Record::MigrationFinished { .. }
+            | Record::VerdictChanged { .. }
+            | Record::RulePaged { .. }
+            | Record::RuleQuieted { .. }
+            | Record::HoldStarted { .. }
+            | Record::HoldEnded { .. }
+            | Record::BreachDetected { .. }
+            | Record::RungStarted { .. }
+            | Record::ApprovalRequested { .. }
+            | Record::ApprovalGiven { .. }
+            | Record::RungFailed { .. }
+            | Record::OperatorNeeded { .. }
+            | Record::ResolutionStarted { .. }
+            | Record::ResolutionFailed { .. }
+            | Record::Acknowledged { .. }
+            | Record::PageRepeated => {
+                if let Some(window) = &mut self.window {
+                    window.apply(&entry.record, entry.at);
+                }
+            }
+        }
+    }
+
+    fn settle(&mut self, outcome: WindowOutcome, at: Timestamp) {
+        if let Some(window) = self.window.take() {
+            self.history.push(Settled {
+                id: window.id,
+                outcome,
+                started_at: window.started_at,
+                ended_at: at,
+                first_seq: window.first_seq,
+            });
+        }
+    }
+
+    fn count(&mut self, record: &Record) {
+        let counts = &mut self.counts;
+        match record {
+            Record::BreachDetected { trigger } => {
+                *counts.rollbacks.entry(trigger.name()).or_default() += 1;
+                *counts.decisions.entry("rollback").or_default() += 1;
+            }
+            Record::RulePaged { evidence } => {
+                let decision = if evidence.then == Consequence::Freeze { "freeze" } else { "page" };
+                *counts.decisions.entry(decision).or_default() += 1;
+            }
+            Record::WindowSettled { outcome, .. } => {
+                let decision = match outcome {
+                    WindowOutcome::Passed => "pass",
+                    WindowOutcome::Refused => "refuse",
+                    WindowOutcome::Cancelled | WindowOutcome::Recovered | WindowOutcome::Abandoned => return,
+                };
+                *counts.decisions.entry(decision).or_default() += 1;
+            }
+            Record::RungFailed { rung, .. } => {
+                let kind = self.window.as_ref().and_then(|window| window.plan.rollback.rungs.get(*rung));
+                if let Some(rung) = kind {
+                    *counts.rung_failures.entry(rung.method.kind()).or_default() += 1;
+                }
+            }
+            Record::NoticeOwed { notice } => {
+                let key = (notice.contact.clone(), notice.message.event.as_str());
+                *counts.notices.entry(key).or_default() += 1;
+            }
+            Record::NoticeDead { .. } => counts.dead_lettered += 1,
+            Record::Started { .. }
+            | Record::OpeningMissed { .. }
+            | Record::WindowOpened { .. }
+            | Record::StepStarted { .. }
+            | Record::ProcessStarted { .. }
+            | Record::StepEnded { .. }
+            | Record::WarmedUp { .. }
+            | Record::MigrationFinished { .. }
+            | Record::VerdictChanged { .. }
+            | Record::RuleQuieted { .. }
+            | Record::HoldStarted { .. }
+            | Record::HoldEnded { .. }
+            | Record::RungStarted { .. }
+            | Record::ApprovalRequested { .. }
+            | Record::ApprovalGiven { .. }
+            | Record::OperatorNeeded { .. }
+            | Record::ResolutionStarted { .. }
+            | Record::ResolutionFailed { .. }
+            | Record::Acknowledged { .. }
+            | Record::PageRepeated
+            | Record::NoticeDelivered { .. }
+            | Record::NoticeCancelled { .. } => {}
+        }
+    }
+}
+
+impl Window {
+    fn apply(&mut self, record: &Record, at: Timestamp) {
+        match record {
+            Record::StepStarted { number, step, deadline } => self.step_started(*number, step, *deadline, at),
+            Record::ProcessStarted { step, process } => {
+                if let Some(running) = self.in_flight.iter_mut().find(|running| running.number == *step) {
+                    running.process = Some(process.clone());
+                }
+            }
+            Record::StepEnded { number, outcome } => self.step_ended(*number, outcome, at),
+            Record::WarmedUp { .. } => self.warmed_up = true,
+            Record::MigrationFinished { how, .. } => {
+                self.migration_ended = Some((*how, at));
+                self.phase = Phase::Soaking { until: later(at, self.plan.window.soak) };
+            }
+            Record::VerdictChanged { to, .. } => self.verdict = *to,
+            Record::RulePaged { evidence } => self.paging.push(evidence.rule.clone()),
+            Record::RuleQuieted { rule } => self.paging.retain(|paging| paging != rule),
+            Record::HoldStarted { who, reason } => {
+                self.hold = Some(Hold { who: who.clone(), reason: reason.clone(), since: at });
+            }
+            Record::HoldEnded { .. } => self.hold = None,
+            Record::OperatorNeeded { reason, manual } => {
+                self.phase = Phase::NeedsOperator { reason: reason.clone(), manual: manual.clone() };
+                self.paged_at = Some(at);
+                self.hold = None;
+                if let Some(rollback) = &mut self.rollback {
+                    rollback.end_waiting(at);
+                }
+            }
+            Record::ResolutionStarted { who, force, .. } => {
+                if let Phase::NeedsOperator { reason, manual } = &self.phase {
+                    self.phase = Phase::Resolving {
+                        reason: reason.clone(),
+                        manual: manual.clone(),
+                        who: who.clone(),
+                        forced: *force,
+                        proof: Proof::default(),
+                    };
+                }
+            }
+            Record::ResolutionFailed { .. } => {
+                if let Phase::Resolving { reason, manual, .. } = &self.phase {
+                    self.phase = Phase::NeedsOperator { reason: reason.clone(), manual: manual.clone() };
+                }
+                self.paged_at = Some(at);
+            }
+            Record::Acknowledged { who, .. } => self.acknowledged = Some(who.clone()),
+            Record::PageRepeated => self.paged_at = Some(at),
+            Record::BreachDetected { trigger } => {
+                self.phase = Phase::RollingBack;
+                self.hold = None;
+                self.rollback = Some(Rollback {
+                    trigger: trigger.clone(),
+                    started_at: at,
+                    waited: SignedDuration::ZERO,
+                    waiting_since: None,
+                    approved: false,
+                    gates: vec![Gate::default(); self.plan.rollback.gates.len()],
+                    attempts: Vec::new(),
+                });
+            }
+            Record::RungStarted { rung } => self.rollback.iter_mut().for_each(|rollback| rollback.start_rung(*rung)),
+            Record::ApprovalRequested { .. } => {
+                self.paged_at = Some(at);
+                self.rollback.iter_mut().for_each(|rollback| rollback.waiting_since = Some(at));
+            }
+            Record::ApprovalGiven { .. } => self.rollback.iter_mut().for_each(|rollback| {
+                rollback.end_waiting(at);
+                rollback.approved = true;
+            }),
+            Record::RungFailed { reason, .. } => {
+                self.rollback.iter_mut().for_each(|rollback| rollback.end_rung(reason, at));
+            }
+            Record::Started { .. }
+            | Record::OpeningMissed { .. }
+            | Record::WindowOpened { .. }
+            | Record::WindowSettled { .. }
+            | Record::NoticeOwed { .. }
+            | Record::NoticeDelivered { .. }
+            | Record::NoticeDead { .. }
+            | Record::NoticeCancelled { .. } => {}
+        }
+    }
+
+    fn step_started(&mut self, number: u64, step: &Step, deadline: Timestamp, at: Timestamp) {
+        self.last_step = number;
+        self.in_flight.push(InFlight { number, step: step.clone(), started_at: at, deadline, process: None });
+        let Some(rollback) = &mut self.rollback else { return };
+        match step {
+            Step::CloseGate { gate } => rollback.set_gate(*gate, GatePosition::Closing, None),
+            Step::OpenGate { gate } => rollback.set_gate(*gate, GatePosition::Opening, None),
+            Step::Act { .. } => {
+                if let Some(attempt) = rollback.attempts.last_mut() {
+                    attempt.acts += 1;
+                    attempt.act = None;
+                    attempt.after = None;
+                }
+            }
+            Step::Preflight
+            | Step::Backup
+            | Step::Migrate
+            | Step::EndProcess { .. }
+            | Step::AwaitProcess { .. }
+            | Step::ReadGate { .. }
+            | Step::Inspect { .. }
+            | Step::Verify { .. } => {}
+        }
+    }
+
+    fn step_ended(&mut self, number: u64, outcome: &Outcome, at: Timestamp) {
+        let Some(place) = self.in_flight.iter().position(|running| running.number == number) else { return };
+        let running = self.in_flight.remove(place);
+        let known = outcome.result != StepResult::Unknown;
+        if let (false, Some(process)) = (known, running.process) {
+            self.orphan = Some(Orphan { step: number, process });
+        }
+        match running.step {
+            Step::Preflight if known => self.preflight = Some((outcome.clone(), at)),
+            Step::Backup if known => self.backup_ended(outcome),
+            Step::Migrate => self.migration = Some(outcome.clone()),
+            Step::EndProcess { .. } | Step::AwaitProcess { .. } if known => self.process_dealt_with(outcome),
+            Step::Verify { stage } if known => self.verified(stage, outcome),
+            Step::ReadGate { gate } if known => {
+                let Some(rollback) = &mut self.rollback else { return };
+                if let (true, Finding::Gate { prior }) = (outcome.is_success(), &outcome.finding) {
+                    if let Some(gate) = rollback.gates.get_mut(gate) {
+                        gate.prior = Some(prior.clone());
+                    }
+                } else {
+                    rollback.set_gate(gate, GatePosition::Unreadable, Some(outcome.detail.clone()));
+                }
+            }
+            Step::CloseGate { gate } if known => {
+                self.gate_moved(gate, outcome, GatePosition::Closed, GatePosition::CloseFailed);
+            }
+            Step::OpenGate { gate } if known => {
+                self.gate_moved(gate, outcome, GatePosition::Reopened, GatePosition::OpenFailed);
+            }
+            Step::Inspect { moment, .. } if known => {
+                let seen = match (&outcome.finding, outcome.is_success()) {
+                    (Finding::Difference { difference }, true) => Inspection::Seen(difference.clone()),
+                    _ => Inspection::Unseen(outcome.detail.clone()),
+                };
+                if let Some(attempt) = self.attempt_mut() {
+                    match moment {
+                        Moment::Before => attempt.before = Some(seen),
+                        Moment::After => attempt.after = Some(seen),
+                    }
+                }
+            }
+            Step::Act { .. } => {
+                if let Some(attempt) = self.attempt_mut() {
+                    attempt.act = Some(outcome.clone());
+                }
+            }
+            // Nobody knows how it ended, and doing it again does no harm: as if it had not started.
+            Step::Preflight
+            | Step::Backup
+            | Step::EndProcess { .. }
+            | Step::AwaitProcess { .. }
+            | Step::ReadGate { .. }
+            | Step::CloseGate { .. }
+            | Step::OpenGate { .. }
+            | Step::Inspect { .. }
+            | Step::Verify { .. } => {}
+        }
+    }
+
+    fn backup_ended(&mut self, outcome: &Outcome) {
+        self.backup = Some(outcome.clone().with(Finding::Nothing));
+        if let (true, Finding::Backup { directory, baseline, .. }) = (outcome.is_success(), &outcome.finding) {
+            self.baseline = Some(Arc::clone(baseline));
+            self.backup_directory = Some(directory.clone());
+            self.phase = Phase::Watching;
+        }
+    }
+
+    fn process_dealt_with(&mut self, outcome: &Outcome) {
+        if outcome.is_success() {
+            self.orphan = None;
+            self.unending = None;
+        } else {
+            self.unending = Some(outcome.detail.clone());
+        }
+    }
+
+    fn verified(&mut self, stage: Stage, outcome: &Outcome) {
+        if stage == Stage::Closed {
+            self.checks.clear();
+        }
+        let checks = outcome.checks();
+        self.checks.retain(|known| checks.iter().all(|check| check.name != known.name));
+        self.checks.extend(checks.iter().cloned());
+        let result = if outcome.is_success() { Ok(()) } else { Err(outcome.detail.clone()) };
+        let proof = match &mut self.phase {
+            Phase::Resolving { proof, .. } => Some(proof),
+            Phase::RollingBack => {
+                self.rollback.as_mut().and_then(|rollback| rollback.attempts.last_mut()).map(|last| &mut last.proof)
+            }
+            Phase::Preparing | Phase::Watching | Phase::Soaking { .. } | Phase::NeedsOperator { .. } => None,
+        };
+        if let Some(proof) = proof {
+            match stage {
+                Stage::Closed => proof.closed = Some(result),
+                Stage::Open => proof.open = Some(result),
+            }
+        }
+    }
+
+    fn gate_moved(&mut self, gate: usize, outcome: &Outcome, success: GatePosition, failure: GatePosition) {
+        if let Some(rollback) = &mut self.rollback {
+            if outcome.is_success() {
+                rollback.set_gate(gate, success, None);
+            } else {
+                rollback.set_gate(gate, failure, Some(outcome.detail.clone()));
+            }
+        }
+    }
+
+    fn attempt_mut(&mut self) -> Option<&mut Attempt> {
+        self.rollback.as_mut()?.attempts.last_mut()
+    }
+}
+
+impl Rollback {
+    fn start_rung(&mut self, rung: usize) {
+        self.approved = false;
+        self.attempts.push(Attempt {
+            rung,
+            before: None,
+            act: None,
+            acts: 0,
+            after: None,
+            proof: Proof::default(),
+            failure: None,
+        });
+    }
+
+    fn end_rung(&mut self, reason: &str, at: Timestamp) {
+        self.end_waiting(at);
+        if let Some(attempt) = self.attempts.last_mut() {
+            attempt.failure = Some(reason.to_owned());
+        }
+    }
+
+    fn end_waiting(&mut self, at: Timestamp) {
+        if let Some(since) = self.waiting_since.take() {
+            self.waited = self.waited.saturating_add(at.duration_since(since));
+        }
+    }
+
+    fn set_gate(&mut self, gate: usize, position: GatePosition, failure: Option<String>) {
+        if let Some(gate) = self.gates.get_mut(gate) {
+            gate.position = position;
+            gate.failure = failure;
+        }
+    }
+}
+
+/// A moment moved by a duration, at most to the end of time.
+pub(crate) fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
+    at.checked_add(by).unwrap_or(Timestamp::MAX)
+}

@@ -1,0 +1,114 @@
+//! `[[signal]]`: what is read again and again. HTTP requests are also what a check of kind `http` makes.
+
+use serde_json::Value as Json;
+
+use super::cross::Names;
+use super::database::{Ground, postgres_url};
+use super::model::{HttpProbe, JsonCondition, JsonTest, Signal, SignalSource};
+use super::problem::Problem;
+use super::scalar::{BOUND, PACE, seconds};
+use super::section::Section;
+use super::value::Value;
+
+/// Signals of a later version.
+const LATER: [&str; 2] = ["prometheus", "log"];
+
+/// Reads every `[[signal]]`. The names are known even of those that cannot be used, so that rules are not blamed.
+pub(super) fn read(sections: Vec<Section<'_>>, ground: &Ground) -> (Names, Vec<Signal>) {
+    let mut names = Names::of("signal");
+    let signals = sections.into_iter().filter_map(|section| signal(section, ground, &mut names)).collect();
+    (names, signals)
+}
+
+fn signal(mut section: Section<'_>, ground: &Ground, names: &mut Names) -> Option<Signal> {
+    let name = section.need("name", "name = \"api\"", |value| names.take(value));
+    let every = section.or("every", seconds(5), |value| value.duration(PACE));
+    let timeout = section.or("timeout", seconds(3), |value| value.duration(BOUND));
+    let implicates = section.or("implicates", Vec::new(), |value| {
+        value.each("a list of table names", |value| Some(value.table_name(&ground.schema)?.1.value))
+    });
+    let source = match section.one_of("kind of signal", &["http", "tcp", "postgres", "command"], &LATER) {
+        Some("http") => http(section.child("http")).map(SignalSource::Http),
+        Some("tcp") => tcp(section.child("tcp")),
+        Some("postgres") => postgres(section.child("postgres")),
+        Some("command") => command(section.child("command")),
+        Some(_) | None => None,
+    };
+    section.finish();
+    Some(Signal { name: name?, every, timeout, implicates, source: source? })
+}
+
+fn http(mut section: Section<'_>) -> Option<HttpProbe> {
+    let probe = request(&mut section);
+    section.finish();
+    probe
+}
+
+/// The keys of a request and of what its answer must be.
+pub(super) fn request(section: &mut Section<'_>) -> Option<HttpProbe> {
+    let url = section.need("url", "url = \"https://shop.example/health\"", Value::web_url);
+    let method = section.or("method", "GET".to_owned(), method);
+    let headers = section.or("headers", std::collections::BTreeMap::new(), Value::headers);
+    let body = section.maybe("body", |value| value.secret("the body to send"));
+    let status =
+        section.or("status", Vec::new(), |value| value.each("a list of status codes", |code| code.integer(100..=599)));
+    let json = section.or("json", Vec::new(), |value| value.each("a list of conditions", json_condition));
+    let body_contains = section.maybe("body_contains", |value| value.plain("text that the answer must hold"));
+    Some(HttpProbe { url: url?, method, headers, body, status, json, body_contains })
+}
+
+fn method(value: Value<'_>) -> Option<String> {
+    let text = value.filled("an HTTP method such as \"GET\"")?;
+    let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"].map(|method| (method, method));
+    text.choose(&known, &[]).map(str::to_owned)
+}
+
+fn json_condition(value: Value<'_>) -> Option<JsonCondition> {
+    let mut section = value.table()?;
+    let doc = section.doc();
+    let pointer = section.need("pointer", "pointer = \"/0/id\"", |value| {
+        let text = value.text("a JSON pointer such as \"/0/id\"")?;
+        if !text.value.is_empty() && !text.value.starts_with('/') {
+            let message = format!("{} is not a JSON pointer", text.shown());
+            return text.refuse(message, "begins without `/`", "accepted: \"/0/id\"; \"\" is the whole answer");
+        }
+        Some(text.value)
+    });
+    let number = |value: Value<'_>| value.number("a number");
+    let test = match section.one_of("test", &["exists", "equals", "at_least", "at_most"], &[]) {
+        Some("exists") => section.maybe("exists", Value::boolean).map(JsonTest::Exists),
+        Some("equals") => section.maybe("equals", Value::json).map(JsonTest::Equals),
+        Some("at_least") => section.maybe("at_least", number).map(JsonTest::AtLeast),
+        Some("at_most") => section.maybe("at_most", number).map(JsonTest::AtMost),
+        Some(_) | None => None,
+    };
+    if let Some(JsonTest::Equals(Json::Array(_) | Json::Object(_))) = &test {
+        let problem = Problem::warning(section.key_span("equals"), "`equals` compares a whole list or table");
+        doc.report(problem.label("every part must be equal").help("point to a single value to be less strict"));
+    }
+    section.finish();
+    Some(JsonCondition { pointer: pointer?, test: test? })
+}
+
+fn tcp(mut section: Section<'_>) -> Option<SignalSource> {
+    let address = section.need("address", "address = \"127.0.0.1:5432\"", Value::host_and_port);
+    section.finish();
+    Some(SignalSource::Tcp { address: address? })
+}
+
+fn postgres(mut section: Section<'_>) -> Option<SignalSource> {
+    let given = section.has("url");
+    let url = section.maybe("url", postgres_url);
+    let query = section.need("query", "query = \"select true\"", |value| value.plain("a query"));
+    section.finish();
+    if given && url.is_none() {
+        return None;
+    }
+    Some(SignalSource::Postgres { url, query: query? })
+}
+
+fn command(mut section: Section<'_>) -> Option<SignalSource> {
+    let run = section.need("run", "run = [\"scripts/healthy.sh\"]", Value::command);
+    section.finish();
+    Some(SignalSource::Command { run: run? })
+}

@@ -1,0 +1,332 @@
+//! Each thing that the contract calls an error or a warning, found alone and underlined where it is.
+
+use super::*;
+
+#[track_caller]
+fn only(text: &str, message: &str, underlined: &str) {
+    let found = found(read_plain(text));
+    assert_eq!(found, [(message.to_owned(), underlined.to_owned())], "in:\n{text}");
+}
+
+#[track_caller]
+fn is_error(text: &str, message: &str, underlined: &str) {
+    assert!(read_plain(text).is_err(), "accepted:\n{text}");
+    only(text, message, underlined);
+}
+
+#[track_caller]
+fn is_warning(text: &str, message: &str, underlined: &str) {
+    if let Err(problems) = read_plain(text) {
+        panic!("refused:\n{problems}");
+    }
+    only(text, message, underlined);
+}
+
+#[test]
+fn the_minimal_configuration_is_accepted_in_silence() {
+    assert_eq!(found(read_plain(&extended(""))), []);
+}
+
+#[test]
+fn a_configuration_needs_a_rung_a_signal_and_a_rollback_rule() {
+    is_error(
+        &edited("[[rollback.rung]]\nkind = \"tables\"\ntables = \"added\"", ""),
+        "a way to roll back is missing",
+        "",
+    );
+    is_error(&edited("then = \"rollback\"", "then = \"page\""), "a rule that leads to a rollback is missing", "");
+    let none =
+        format!("{}{QUIET}", MINIMAL.replace("[[signal]]\nname = \"api\"\nhttp.url = \"http://127.0.0.1/health\"", ""));
+    let messages: Vec<_> = found(read_plain(&none)).into_iter().map(|(message, _)| message).collect();
+    assert_eq!(messages, ["a signal is missing", "there is no signal named `api`"]);
+}
+
+#[test]
+fn missing_keys_and_sections() {
+    is_error(&edited("name = \"shop\"", ""), "`name` is missing", "");
+    is_error(
+        &edited("url = \"postgres://postgres@127.0.0.1/shop\"", ""),
+        "`url` is missing in [database]",
+        "[database]",
+    );
+    is_error(&edited("kind = \"tables\"", ""), "`kind` is missing in [[rollback.rung]]", "[[rollback.rung]]");
+    is_error(&extended("[smtp]\nhost = \"localhost\"\n"), "`from` is missing in [smtp]", "[smtp]");
+    is_error(&edited("http.url = \"http://127.0.0.1/health\"", ""), "[[signal]] has no kind of signal", "[[signal]]");
+    is_error(&edited("consecutive = 3", ""), "[[rule]] has no condition", "[[rule]]");
+    let database =
+        "[database]\nurl = \"postgres://postgres@127.0.0.1/shop\"\noriginal_tables = [\"profiles\", \"posts\"]";
+    is_error(&edited(database, ""), "[database] is missing", "");
+}
+
+#[test]
+fn names() {
+    for name in ["Shop", "", "a b", "ä", &"x".repeat(41)] {
+        let text = edited("name = \"shop\"", &format!("name = \"{name}\""));
+        is_error(&text, &format!("`{name}` is no name for a plan"), &format!("\"{name}\""));
+    }
+    is_error(&edited("signal = \"api\"", "signal = \"apis\""), "there is no signal named `apis`", "\"apis\"");
+    is_error(
+        &extended("[[signal]]\nname = \"api\"\ntcp.address = \"localhost:80\"\n"),
+        "two signals are named `api`",
+        "\"api\"",
+    );
+    is_error(
+        &extended("[[contact]]\nrole = \"ops\"\nwebhook = [{ url = \"https://hooks.example/y\" }]\n"),
+        "two contacts are named `ops`",
+        "\"ops\"",
+    );
+    let gates = "[[rollback.gate]]\nname = \"g\"\ncanary = \"http://localhost/\"\nfile.path = \"/run/x\"\n".repeat(2);
+    is_error(&extended(&gates), "two gates are named `g`", "\"g\"");
+}
+
+#[test]
+fn originals_and_protected_schemas_are_never_removed() {
+    let rung = |tables: &str| edited("tables = \"added\"", &format!("tables = {tables}"));
+    is_error(
+        &rung("[\"pages\", \"posts\"]"),
+        "`public.posts` is an original table and must not be removed",
+        "\"posts\"",
+    );
+    is_error(
+        &rung("[\"\\\"public\\\".profiles\"]"),
+        "`public.profiles` is an original table and must not be removed",
+        "\"\\\"public\\\".profiles\"",
+    );
+    is_error(&rung("[\"pages\", \"pages\"]"), "`public.pages` is named twice in this rung", "\"pages\"");
+    is_error(&rung("[]"), "this rung removes no table", "[]");
+    is_error(
+        &rung("[\"a.b.c\"]"),
+        "`rollback.rung.tables`: `a.b.c` has too many parts; write `table` or `schema.table`",
+        "\"a.b.c\"",
+    );
+    let protected = rung("[\"auth.users\"]").replace("[database]", "[database]\nprotected_schemas = [\"auth\"]");
+    is_error(&protected, "`auth.users` is in a protected schema and must not be removed", "\"auth.users\"");
+}
+
+#[test]
+fn schedules_and_zones() {
+    let window = |lines: &str| extended(&format!("[window]\n{lines}\n"));
+    is_error(&window("schedule = \"0 2 30 2 *\""), "the schedule `0 2 30 2 *` never fires", "\"0 2 30 2 *\"");
+    is_error(&window("schedule = \"0 2 *\""), "`0 2 *` is not a schedule: it has 3 fields", "\"0 2 *\"");
+    is_error(
+        &window("timezone = \"Europe/Berln\""),
+        "`window.timezone`: `Europe/Berln` is not a known time zone",
+        "\"Europe/Berln\"",
+    );
+    for good in ["0 2 * * SAT", "30 0 2 * * *", "0 2 29 2 *"] {
+        only_accepted(&window(&format!("schedule = \"{good}\"\ntimezone = \"Europe/Berlin\"")));
+    }
+    // A soak may be longer than the window: it is never cut short.
+    only_accepted(&window("duration = \"1m\"\nsoak = \"1h\""));
+}
+
+#[track_caller]
+fn only_accepted(text: &str) {
+    assert_eq!(found(read_plain(text)), [], "in:\n{text}");
+}
+
+#[test]
+fn programs_and_scripts_must_exist() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("undo.sh");
+    std::fs::write(&path, "#!/bin/sh\n").unwrap();
+    let script = |command: &str| {
+        edited("kind = \"tables\"\ntables = \"added\"", &format!("kind = \"script\"\ncommand = {command}"))
+    };
+    let check = |command: &str| found(read_in(directory.path(), &script(command), &[("PATH", "/usr/bin:/bin")]));
+
+    assert_eq!(
+        check("[\"./undo.sh\"]"),
+        [("the program `./undo.sh` is not executable".into(), "\"./undo.sh\"".into())]
+    );
+    assert_eq!(check("[\"sh\", \"./undo.sh\"]"), []);
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    assert_eq!(check("[\"./undo.sh\"]"), []);
+    assert_eq!(check("[\"undo.sh\"]"), []);
+    assert_eq!(
+        check("[\"no-such-program-anywhere\"]"),
+        [(
+            "the program `no-such-program-anywhere` does not exist in PATH or beside the configuration file".into(),
+            "\"no-such-program-anywhere\"".into()
+        )]
+    );
+    assert_eq!(
+        check("[\"sh\", \"scripts/x.js\"]"),
+        [("the script `scripts/x.js` does not exist".into(), "\"scripts/x.js\"".into())]
+    );
+    assert_eq!(check("[]"), [("a command needs a program".into(), "[]".into())]);
+}
+
+#[test]
+fn a_frozen_copy_only_warns_of_files_that_have_gone() {
+    let text = edited("kind = \"tables\"\ntables = \"added\"", "kind = \"script\"\ncommand = [\"/gone/undo.sh\"]");
+    assert!(read_plain(&text).is_err());
+    let loaded = load_text(text, Path::new("/etc/rollbackd/shop.toml")).unwrap();
+    assert_eq!(loaded.warnings.len(), 1);
+}
+
+#[test]
+fn contacts_need_a_way_to_be_reached() {
+    is_error(&extended("[[contact]]\nrole = \"dba\"\n"), "the contact `dba` cannot be reached", "[[contact]]");
+    is_error(
+        &extended("[[contact]]\nrole = \"dba\"\nemail = [\"a@b.example\"]\n"),
+        "mail cannot be sent: there is no [smtp]",
+        "[\"a@b.example\"]",
+    );
+    is_error(
+        &extended("[[contact]]\nrole = \"dba\"\nwebhook = [{ url = \"https://x.example\", secret = \"whsec_!\" }]\n"),
+        "`contact.webhook.secret` is not a signing key",
+        "\"*******\"",
+    );
+}
+
+#[test]
+fn decisions_that_can_never_be_made() {
+    is_error(
+        &extended("[decision]\nat_least = 2\n"),
+        "`decision.at_least` is 2, but there is only 1 rollback rule",
+        "2",
+    );
+    is_error(
+        &edited("consecutive = 3", "error_ratio_above = 0.1\nmin_samples = 100"),
+        "this rule can never hold: it needs 100 samples and gets at most 13",
+        "100",
+    );
+    only_accepted(&edited("consecutive = 3", "error_ratio_above = 0\nmin_samples = 13"));
+    is_error(
+        &edited("consecutive = 3", "consecutive = 3\nmin_samples = 10"),
+        "`min_samples` has no effect here",
+        "min_samples",
+    );
+    is_error(
+        &edited("consecutive = 3", "consecutive = 3\nerror_ratio_above = 0.5"),
+        "[[rule]] has more than one condition",
+        "error_ratio_above",
+    );
+}
+
+#[test]
+fn what_is_not_in_this_version_is_said_so() {
+    let not_yet = |what: &str| format!("{what} is not available in this version");
+    for kind in ["prometheus", "log"] {
+        is_error(
+            &edited("http.url = \"http://127.0.0.1/health\"", &format!("{kind} = {{}}")),
+            &not_yet(&format!("`{kind}`")),
+            kind,
+        );
+    }
+    for condition in ["latency_above", "value_above", "value_below", "slo", "times_baseline"] {
+        is_error(
+            &edited("consecutive = 3", &format!("{condition} = 2")),
+            &not_yet(&format!("`{condition}`")),
+            condition,
+        );
+    }
+    for kind in ["partial", "sql", "reverse", "restore"] {
+        let text = edited("kind = \"tables\"", &format!("kind = \"{kind}\""));
+        is_error(&text, &not_yet(&format!("`rollback.rung.kind` = `{kind}`")), &format!("\"{kind}\""));
+    }
+    for gate in ["http", "postgres_sessions", "pgbouncer", "postgrest"] {
+        let text =
+            extended(&format!("[[rollback.gate]]\nname = \"g\"\ncanary = \"http://localhost/\"\n{gate} = {{}}\n"));
+        is_error(&text, &not_yet(&format!("`{gate}`")), gate);
+    }
+    for kind in ["error_log", "catalog"] {
+        let text = extended(&format!("[[verify]]\nkind = \"{kind}\"\n"));
+        is_error(&text, &not_yet(&format!("`verify.kind` = `{kind}`")), &format!("\"{kind}\""));
+    }
+    for format in ["slack", "discord", "teams", "pagerduty"] {
+        let text = extended(&format!(
+            "[[contact]]\nrole = \"x\"\nwebhook = [{{ url = \"https://x.example\", format = \"{format}\" }}]\n"
+        ));
+        is_error(&text, &not_yet(&format!("`contact.webhook.format` = `{format}`")), &format!("\"{format}\""));
+    }
+    is_error(&extended("[heartbeat]\nevery = \"30s\"\n"), &not_yet("`heartbeat`"), "heartbeat");
+    let tolerance = extended("[[verify]]\nkind = \"integrity\"\ntables = { posts = { tolerance = 0.01 } }\n");
+    is_error(&tolerance, &not_yet("`tolerance`"), "tolerance");
+}
+
+#[test]
+fn database_urls() {
+    let url = |url: &str| edited("postgres://postgres@127.0.0.1/shop", url);
+    is_error(&url("postgres://u@localhost/x?sslmode=on"), "`sslmode` cannot be `on`", "on");
+    is_error(&url("mysql://localhost/x"), "`database.url` has the wrong scheme", "\"mysql://localhost/x\"");
+    is_error(&url("postgres:///x"), "`database.url` names no host", "\"postgres:///x\"");
+    is_error(&url("postgres://localhost/x?sslrootcert=a"), "`database.url` cannot carry `sslrootcert`", "sslrootcert");
+    for good in
+        ["postgres:///x?host=/run/postgresql", "postgresql://u@%2Frun%2Fpostgresql/x", "postgres://u:p@[::1]:5433/x"]
+    {
+        only_accepted(&url(good));
+    }
+    let warned = |mode: &str| read_plain(&url(&format!("postgres://db.example/x{mode}"))).unwrap().warnings.len();
+    let modes =
+        ["", "?sslmode=disable", "?sslmode=prefer", "?sslmode=require", "?sslmode=verify-ca", "?sslmode=verify-full"];
+    assert_eq!(modes.map(warned), [1, 1, 1, 0, 0, 0]);
+}
+
+#[test]
+fn warnings() {
+    let text = MINIMAL.to_owned();
+    let messages: Vec<_> = found(read_plain(&text)).into_iter().map(|(message, _)| message).collect();
+    assert_eq!(messages, ["there is no contact: nobody is told", "recovery is proved by tables and row counts only"]);
+    is_warning(
+        &extended("[[rollback.gate]]\nname = \"g\"\nfile.path = \"/run/x\"\n"),
+        "nothing proves that this gate stops traffic",
+        "[[rollback.gate]]",
+    );
+    is_warning(
+        &extended("[smtp]\nhost = \"mx.example\"\ntls = \"none\"\nfrom = \"a@b.example\"\n"),
+        "mail goes to another host in plaintext",
+        "tls",
+    );
+    is_warning(
+        &extended("[http]\nlisten = \"0.0.0.0:9187\"\n"),
+        "other hosts can reach `0.0.0.0:9187` but control nothing",
+        "listen",
+    );
+    is_warning(
+        &edited("tables = \"added\"", "tables = \"added\"\ndispose = \"drop\"\narchive = false"),
+        "rows of the dropped tables are lost",
+        "archive",
+    );
+    is_warning(
+        &edited("[database]", "[database]\noriginal_schema_file = \"gone.sql\""),
+        "`database.original_schema_file`: the file `/etc/rollbackd/gone.sql` does not exist",
+        "\"gone.sql\"",
+    );
+    let closed = format!("{MINIMAL}{}", QUIET.replace("kind = \"http\"", "kind = \"http\"\nstage = \"closed\""));
+    is_warning(&closed, "nothing is verified after traffic was resumed", "");
+    only_accepted(&extended("[smtp]\nhost = \"127.0.0.1\"\ntls = \"none\"\nfrom = \"a@b.example\"\n[http]\n"));
+}
+
+#[test]
+fn durations() {
+    let soak = |text: &str| {
+        read_plain(&extended(&format!("[window]\nsoak = {text}\n"))).map(|loaded| loaded.config.window.soak)
+    };
+    for (text, milliseconds) in [
+        ("\"500ms\"", 500),
+        ("\"5s\"", 5_000),
+        ("\"10m\"", 600_000),
+        ("\"1h 30m\"", 5_400_000),
+        ("\"0s\"", 0),
+        ("\"168h\"", 604_800_000),
+    ] {
+        assert_eq!(soak(text).unwrap().as_millis(), milliseconds, "{text}");
+    }
+    for text in [
+        "\"\"",
+        "\"5\"",
+        "5",
+        "\"-5s\"",
+        "\"5s ago\"",
+        "\"PT5S\"",
+        "\"1d\"",
+        "\"169h\"",
+        "\"99999999999999999999h\"",
+        "1.5",
+        "[]",
+    ] {
+        assert_eq!(soak(text).unwrap_err().len(), 1, "{text}");
+    }
+}

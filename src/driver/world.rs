@@ -1,0 +1,237 @@
+//! The outside as it is: each step is handed to the adapter that does it.
+//!
+//! Here is the wiring only. What an adapter does is in its own module; what follows from it is decided in the
+//! core.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rollbackd_core::notice::Notice;
+use rollbackd_core::run::record::Process;
+use rollbackd_core::run::state::Window;
+use rollbackd_core::run::step::{CheckResult, Finding, Outcome, Step};
+use tokio::sync::mpsc;
+
+use super::adapters::{Adapters, Assignment, Attempted, Boxed, OtherStep};
+use crate::config::model::{Command, Config, Gate, Method, Secret};
+use crate::notify::Sender;
+use crate::process::{self, Ended, How};
+use crate::{backup, gate, preflight, rung, verify};
+
+/// The real adapters of one configuration.
+pub struct World {
+    config: Arc<Config>,
+    sender: Sender,
+}
+
+impl World {
+    /// Builds the clients that deliveries need.
+    ///
+    /// # Errors
+    /// What is wrong with the TLS or mail settings.
+    pub fn new(config: Arc<Config>) -> Result<Self, String> {
+        let sender = Sender::new(&config)?;
+        Ok(Self { config, sender })
+    }
+
+    async fn step(&self, assignment: Assignment) -> Outcome {
+        let Assignment { window, number, step, within, stop, other, started } = assignment;
+        match step {
+            Step::Preflight => checks(preflight::run(&self.config, within).await, "preflight check"),
+            Step::Backup => {
+                let backup = backup::take(&self.config, window.started_at, within);
+                tokio::select! {
+                    outcome = backup => outcome,
+                    () = stop.cancelled() => Outcome::failed("the backup was stopped: it is not needed any more"),
+                }
+            }
+            Step::Migrate => {
+                let Some(command) = &self.config.window.command else {
+                    return Outcome::failed("the configuration has no migration command");
+                };
+                let spec = self.spec(&window, number, command, within, "migration");
+                migrated(process::run(spec, &stop, tell(started)).await)
+            }
+            Step::EndProcess { of } => self.end_process(&window, of, other).await,
+            Step::AwaitProcess { of } => match orphan(&window, of) {
+                Some(process) if !process::gone(process, within).await => {
+                    Outcome::timed_out(format!("process {} still ran at the window's hard end", process.pid))
+                }
+                Some(process) => Outcome::succeeded(format!("process {} is gone", process.pid), Finding::Nothing),
+                None => Outcome::succeeded("there is no process to wait for", Finding::Nothing),
+            },
+            Step::ReadGate { gate } => match self.gate(gate) {
+                Some(gate) => gate::read(gate, within).await,
+                None => Outcome::failed(NO_SUCH_GATE),
+            },
+            Step::CloseGate { gate } => match self.gate(gate) {
+                Some(one) => gate::close(one, prior(&window, gate), within).await,
+                None => Outcome::failed(NO_SUCH_GATE),
+            },
+            Step::OpenGate { gate } => match self.gate(gate) {
+                Some(one) => gate::open(one, prior(&window, gate), within).await,
+                None => Outcome::failed(NO_SUCH_GATE),
+            },
+            Step::Inspect { .. } => match &window.baseline {
+                Some(baseline) => rung::inspect::run(&self.config, baseline, within).await,
+                None => Outcome::failed(NO_BASELINE),
+            },
+            Step::Act { rung } => match self.config.rollback.rungs.get(rung).map(|rung| &rung.method) {
+                Some(Method::Script { command, .. }) => {
+                    let spec = self.spec(&window, number, command, within, "script");
+                    rung::script::act(spec, &stop, tell(started)).await
+                }
+                Some(Method::Tables { .. }) => self.tables(&window, rung, within).await,
+                None => Outcome::failed("the configuration has no such rung"),
+            },
+            Step::Verify { stage } => {
+                let context = verify::Context { config: &self.config, baseline: window.baseline.as_deref() };
+                checks(verify::run(context, stage, within).await, "check")
+            }
+        }
+    }
+
+    async fn tables(&self, window: &Window, rung: usize, within: Duration) -> Outcome {
+        let planned = window.plan.rollback.rungs.get(rung).map(|rung| &rung.method);
+        let Some(rollbackd_core::plan::Method::Tables(removal)) = planned else {
+            return Outcome::failed("the frozen plan and the configuration disagree about this rung");
+        };
+        match &window.baseline {
+            Some(baseline) => {
+                let started = window.started_at;
+                rung::tables::act(&self.config, baseline, removal, &window.id, started, within).await
+            }
+            None => Outcome::failed(NO_BASELINE),
+        }
+    }
+
+    fn gate(&self, gate: usize) -> Option<&Gate> {
+        self.config.rollback.gates.get(gate)
+    }
+
+    /// A process of the window, with what a script may want to know, and its output kept as evidence.
+    fn spec<'a>(
+        &self,
+        window: &Window,
+        number: u64,
+        command: &'a Command,
+        within: Duration,
+        name: &str,
+    ) -> process::Spec<'a> {
+        let reason = window.rollback.as_ref().map(|rollback| rollback.trigger.sentence()).unwrap_or_default();
+        let directory = window.backup_directory.clone().unwrap_or_default();
+        let environment = vec![
+            ("ROLLBACKD_WINDOW".to_owned(), Secret::new(window.id.clone())),
+            ("ROLLBACKD_REASON".to_owned(), Secret::new(reason)),
+            ("ROLLBACKD_BACKUP_DIR".to_owned(), Secret::new(directory)),
+            ("DATABASE_URL".to_owned(), Secret::new(self.config.database.url.expose().as_str())),
+        ];
+        process::Spec {
+            command,
+            environment,
+            timeout: within,
+            grace: self.config.rollback.grace,
+            output: Some(self.evidence(window, number, name)),
+        }
+    }
+
+    fn evidence(&self, window: &Window, number: u64, name: &str) -> PathBuf {
+        self.config.state_dir.join("evidence").join(&window.id).join(format!("{number:03}-{name}.log"))
+    }
+
+    /// Ends a process: through its own task when it is ours, by its id when it outlived a crash.
+    async fn end_process(&self, window: &Window, of: u64, other: Option<OtherStep>) -> Outcome {
+        if let Some(other) = other {
+            other.stop.cancel();
+            other.ended.cancelled().await;
+            return Outcome::succeeded("the process was ended", Finding::Nothing);
+        }
+        let Some(process) = orphan(window, of) else {
+            return Outcome::succeeded("there is no process to end", Finding::Nothing);
+        };
+        match process::end(process, self.config.rollback.grace).await {
+            Ok(()) => Outcome::succeeded(format!("process {} does not run any more", process.pid), Finding::Nothing),
+            Err(reason) => Outcome::failed(reason),
+        }
+    }
+}
+
+impl Adapters for World {
+    fn perform(self: Arc<Self>, assignment: Assignment) -> Boxed<'static, Outcome> {
+        Box::pin(async move { self.step(assignment).await })
+    }
+
+    fn deliver(
+        self: Arc<Self>,
+        notice: Arc<Notice>,
+        channel: String,
+        attempted: Attempted,
+    ) -> Boxed<'static, Result<(), String>> {
+        Box::pin(async move { self.sender.deliver(&notice, &channel, |failure| attempted(failure)).await })
+    }
+}
+
+/// Hands the process on as soon as it runs; the channel has room for it.
+fn tell(started: mpsc::Sender<Process>) -> impl FnOnce(Process) + Send {
+    move |process| {
+        if started.try_send(process).is_err() {
+            tracing::error!(event = "process.unrecorded", "a process could not be recorded");
+        }
+    }
+}
+
+fn orphan(window: &Window, of: u64) -> Option<&Process> {
+    window.orphan.as_ref().filter(|orphan| orphan.step == of).map(|orphan| &orphan.process)
+}
+
+fn prior(window: &Window, gate: usize) -> &str {
+    let gate = window.rollback.as_ref().and_then(|rollback| rollback.gates.get(gate));
+    gate.and_then(|gate| gate.prior.as_deref()).unwrap_or_default()
+}
+
+/// What every step after the backup has.
+const NO_BASELINE: &str = "no baseline was taken";
+/// What the plan's gates and rungs always have, unless the frozen configuration was tampered with.
+const NO_SUCH_GATE: &str = "the configuration has no such gate";
+
+/// Checks as one outcome; the detail names those that did not hold.
+fn checks(checks: Vec<CheckResult>, noun: &str) -> Outcome {
+    let failed: Vec<String> =
+        checks.iter().filter(|check| !check.passed).map(|check| format!("{}: {}", check.name, check.detail)).collect();
+    let outcome = if failed.is_empty() {
+        let held = rollbackd_core::baseline::counted(checks.len(), noun);
+        Outcome::succeeded(format!("{held} passed"), Finding::Nothing)
+    } else {
+        Outcome::failed(failed.join("; "))
+    };
+    outcome.with(Finding::Checks { checks })
+}
+
+/// A migration's end as an outcome.
+fn migrated(ended: Result<Ended, process::StartError>) -> Outcome {
+    let ended = match ended {
+        Ok(ended) => ended,
+        Err(error) => return Outcome::failed(format!("the migration could not be started: {error}")),
+    };
+    let finding = |exit_code| Finding::Process {
+        exit_code,
+        output: ended.output.clone(),
+        output_file: ended.output_file.as_ref().map(|path| path.display().to_string()),
+    };
+    match ended.how {
+        How::Exited(0) => Outcome::succeeded("the migration's command exited with 0", finding(Some(0))),
+        How::Exited(code) => {
+            let last = ended.output.lines().rev().find(|line| !line.trim().is_empty());
+            let last = last.map(|line| format!(": {}", line.trim())).unwrap_or_default();
+            Outcome::failed(format!("the migration's command exited with {code}{last}")).with(finding(Some(code)))
+        }
+        How::Signalled(signal) => {
+            Outcome::failed(format!("the migration's command was ended by signal {signal}")).with(finding(None))
+        }
+        How::TimedOut => {
+            Outcome::timed_out("the migration still ran at the hard end and was ended").with(finding(None))
+        }
+        How::Stopped => Outcome::failed("the migration was ended, because a rollback started").with(finding(None)),
+    }
+}

@@ -1,0 +1,179 @@
+//! HTTP: requests on a connection of their own each, so that every probe proves that one can be made.
+//!
+//! Redirects are answers like any other, proxies of the environment are not used, and no more of a body is read
+//! than is looked at. Used by signals, witnesses, the gates' canaries and the verification: one implementation.
+
+mod answer;
+mod failure;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use reqwest::dns::{Name, Resolve, Resolving};
+use url::Url;
+
+use super::net::{Deadline, Fault, resolve};
+use crate::config::model::{HttpProbe, Secret};
+
+/// How much of a body is looked at.
+const BODY_CAP: usize = 1024 * 1024;
+
+/// Makes requests.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    client: reqwest::Client,
+    addresses: Arc<Addresses>,
+}
+
+/// A request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ask<'a> {
+    /// Its method.
+    pub(crate) method: &'a str,
+    /// Its address, query included.
+    pub(crate) url: &'a Url,
+    /// Its headers.
+    pub(crate) headers: &'a BTreeMap<String, Secret>,
+    /// Its body.
+    pub(crate) body: Option<&'a Secret>,
+}
+
+/// An answer, of which the status is here and the body may still come.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// Its status.
+    pub(crate) status: u16,
+    response: reqwest::Response,
+    deadline: Deadline,
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+pub(crate) struct Body {
+    /// Its beginning.
+    pub(crate) bytes: Vec<u8>,
+    /// Whether that is all of it.
+    pub(crate) whole: bool,
+}
+
+impl Client {
+    /// A client.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub(crate) fn new() -> Result<Self, String> {
+        let tls = tls().map_err(|error| format!("TLS cannot be set up: {error}"))?;
+        let addresses = Arc::new(Addresses::default());
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .pool_max_idle_per_host(0)
+            .user_agent(concat!("rollbackd/", env!("CARGO_PKG_VERSION")))
+            .dns_resolver(Arc::clone(&addresses))
+            .tls_backend_preconfigured(tls)
+            .build()
+            .map_err(|error| format!("HTTP cannot be used: {:#}", anyhow::Error::from(error.without_url())))?;
+        Ok(Self { client, addresses })
+    }
+
+    /// Makes a request and looks at its answer. Good: the status.
+    pub(crate) async fn probe(&self, probe: &HttpProbe, timeout: Duration) -> Result<u16, Fault> {
+        let ask =
+            Ask { method: &probe.method, url: probe.url.expose(), headers: &probe.headers, body: probe.body.as_ref() };
+        let answer = self.ask(ask, Deadline::after(timeout)).await?;
+        let status = answer.status;
+        answer::check_status(probe, status)?;
+        // Read even when nothing is asked of it: an answer that breaks off is none.
+        answer::check_body(probe, &answer.body().await?)?;
+        Ok(status)
+    }
+
+    /// Makes a request.
+    pub(crate) async fn ask(&self, ask: Ask<'_>, deadline: Deadline) -> Result<Answer, Fault> {
+        let (Some(host), Some(port)) = (ask.url.host_str(), ask.url.port_or_known_default()) else {
+            return Err(Fault::Unreadable("its URL has no host".to_owned()));
+        };
+        let found = resolve(host, port, &deadline).await?;
+        self.addresses.set(host, found);
+        let method = reqwest::Method::from_bytes(ask.method.as_bytes())
+            .map_err(|error| Fault::Unreadable(format!("`{}`: {error}", ask.method)))?;
+        let mut request = self.client.request(method, ask.url.clone());
+        for (name, value) in ask.headers {
+            request = request.header(name, value.expose());
+        }
+        if let Some(body) = ask.body {
+            request = request.body(body.expose().to_owned());
+        }
+        let response = deadline.bound(request.send()).await?.map_err(|error| failure::fault(&error))?;
+        Ok(Answer { status: response.status().as_u16(), response, deadline })
+    }
+}
+
+impl Answer {
+    /// Reads the body, up to a limit.
+    pub(crate) async fn body(mut self) -> Result<Body, Fault> {
+        let mut bytes = Vec::new();
+        while let Some(chunk) =
+            self.deadline.bound(self.response.chunk()).await?.map_err(|error| failure::fault(&error))?
+        {
+            let room = BODY_CAP.saturating_sub(bytes.len());
+            bytes.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+            if chunk.len() > room {
+                return Ok(Body { bytes, whole: false });
+            }
+        }
+        Ok(Body { bytes, whole: true })
+    }
+}
+
+/// The addresses that names resolved to last. Names are resolved before a request and not inside it, for only so
+/// can a slow name server be told from a slow application.
+#[derive(Debug, Default)]
+struct Addresses(Mutex<HashMap<String, Vec<SocketAddr>>>);
+
+impl Addresses {
+    fn set(&self, host: &str, mut addresses: Vec<SocketAddr>) {
+        // Port 0 lets the URL's own win: other URLs may name the same host.
+        for address in &mut addresses {
+            address.set_port(0);
+        }
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(host.to_owned(), addresses);
+    }
+}
+
+impl Resolve for Addresses {
+    fn resolve(&self, name: Name) -> Resolving {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name.as_str()).cloned();
+        let found = known.map(|addresses| -> reqwest::dns::Addrs { Box::new(addresses.into_iter()) });
+        Box::pin(std::future::ready(found.ok_or_else(|| "the name was not resolved".into())))
+    }
+}
+
+/// Trusts what the system trusts; where the system has no certificates at all, as in a bare container, what
+/// browsers trust. Nothing is chosen for the whole program.
+fn tls() -> Result<rustls::ClientConfig, rustls::Error> {
+    let mut roots = rustls::RootCertStore::empty();
+    let (trusted, _ignored) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if trusted == 0 {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let versions = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(versions.with_root_certificates(roots).with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn urls_of_the_same_host_keep_their_own_ports() {
+        let addresses = Addresses::default();
+        addresses.set("shop.example", vec!["192.0.2.7:8080".parse().unwrap()]);
+        let found: Vec<SocketAddr> = addresses.resolve("shop.example".parse().unwrap()).await.unwrap().collect();
+        assert_eq!(found, ["192.0.2.7:0".parse().unwrap()]);
+        assert!(addresses.resolve("other.example".parse().unwrap()).await.is_err());
+    }
+}
