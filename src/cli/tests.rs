@@ -250,7 +250,7 @@ async fn without_a_daemon_the_journal_is_read() {
         plan: Arc::new(fixture::plan()),
     };
     let settled = Record::WindowSettled { outcome: WindowOutcome::Refused, detail: "no room for a backup".to_owned() };
-    let journal = RedbJournal::open(directory.path()).expect("a journal");
+    let (journal, _) = RedbJournal::open(directory.path()).expect("a journal");
     journal.append(&[entry(1, "02:00:00", opened), entry(2, "02:00:09", settled)]).expect("written");
     let (ended, _) = rollbackd(directory.path(), &["history"]).await;
     assert_eq!(ended.expect_err("somebody else has it").0, Exit::Unavailable);

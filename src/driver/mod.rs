@@ -114,6 +114,7 @@ pub struct Driver {
     cancel: CancellationToken,
     /// From which moment on openings count.
     openings_after: Timestamp,
+    next_opening: Option<Timestamp>,
     journal_error: Option<String>,
     ready: Result<(), String>,
     shown_at: Instant,
@@ -171,6 +172,7 @@ impl Driver {
             snapshots,
             cancel,
             openings_after,
+            next_opening: None,
             journal_error: None,
             ready,
             shown_at: Instant::now(),
@@ -196,6 +198,7 @@ impl Driver {
             self.ready.clone_from(&inbox.database.borrow());
             self.publish();
             let wake = self.wake_in(wake_at, now);
+            let show = SAMPLES_SHOWN_EVERY.saturating_sub(self.shown_at.elapsed());
             tokio::select! {
                 () = self.cancel.cancelled() => {
                     self.drain().await;
@@ -207,6 +210,7 @@ impl Driver {
                 Some(()) = inbox.pulses.recv() => self.look().await,
                 Ok(()) = inbox.database.changed() => self.show = Show::Records,
                 () = tokio::time::sleep(wake) => self.look().await,
+                () = tokio::time::sleep(show), if self.show != Show::Nothing => {}
             }
         }
     }
@@ -252,8 +256,7 @@ impl Driver {
         let due = [wake_at, self.judge.next_change(now)].into_iter().flatten().min();
         let until = due.map_or(BEAT, |due| Duration::try_from(due.duration_since(now)).unwrap_or(Duration::ZERO));
         // A millisecond more, because wall-clock records are cut to milliseconds.
-        let show = if self.show == Show::Nothing { BEAT } else { SAMPLES_SHOWN_EVERY };
-        (until + Duration::from_millis(1)).min(show)
+        (until + Duration::from_millis(1)).min(BEAT)
     }
 
     /// Looks at the time: rules that change without samples, timers, openings.
@@ -340,17 +343,12 @@ impl Driver {
         if entries.is_empty() || !self.append(&entries).await {
             return Ok(());
         }
-        let judged_by = |state: &State| state.window.as_ref().map(|window| Arc::clone(&window.plan));
-        let before = judged_by(&self.state);
         let state = Arc::make_mut(&mut self.state);
         for entry in &entries {
             state.apply(entry);
             log(entry);
             self.effects.note(entry);
         }
-        let after = judged_by(&self.state);
-        // The plan of a window that opens is this configuration's, so the judge keeps what it has seen.
-        debug_assert!(before.is_none() || after.is_none() || before == after, "a plan is frozen");
         self.show = Show::Records;
         Ok(())
     }
@@ -404,7 +402,11 @@ impl Driver {
             None => self.ready.clone(),
         };
         let window = self.state.window.as_ref();
-        let next = self.parts.openings.as_ref().and_then(|openings| openings.schedule.next_after(&openings.zone, now));
+        // Searching the calendar is not free, so it is done once an opening.
+        if self.next_opening.is_none_or(|next| next <= now) {
+            let openings = self.parts.openings.as_ref();
+            self.next_opening = openings.and_then(|openings| openings.schedule.next_after(&openings.zone, now));
+        }
         let snapshot = Snapshot {
             at: now,
             plan: window.map_or_else(|| Arc::clone(&self.parts.plan), |window| Arc::clone(&window.plan)),
@@ -412,7 +414,7 @@ impl Driver {
             assessment: self.assessment.clone(),
             signals: self.judge.signals(),
             rules: self.judge.rules(),
-            next_window_at: next,
+            next_window_at: self.next_opening,
             ready,
             journal_error: self.journal_error.clone(),
         };

@@ -6,6 +6,7 @@
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
 use rollbackd_core::run::record::Entry;
@@ -34,7 +35,9 @@ struct Stored<E> {
 
 /// The journal on disk. No other process can open it while this lives.
 pub struct RedbJournal {
-    database: Database,
+    path: PathBuf,
+    /// `None` after the storage has failed: redb then refuses everything until the file is opened again.
+    database: Mutex<Option<Database>>,
 }
 
 impl RedbJournal {
@@ -73,15 +76,17 @@ impl RedbJournal {
             }
             Ok(_) => {}
         }
-        let database = Builder::new()
-            .set_cache_size(CACHE)
-            .set_check_integrity_on_open(true)
-            .open(&path)
-            .map_err(|error| open_error(&path, error))?;
-        let journal = Self { database };
+        let database = open_database(&path)?;
+        let journal = Self { path: path.clone(), database: Mutex::new(Some(database)) };
         let entries = journal.read_from(1).map_err(|error| OpenError::Damaged { path, reason: error.to_string() })?;
         Ok((journal, entries))
     }
+}
+
+fn open_database(path: &Path) -> Result<Database, OpenError> {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE).set_check_integrity_on_open(true);
+    builder.open(path).map_err(|error| open_error(path, error))
 }
 
 fn make(path: &Path) -> Result<(), String> {
@@ -139,37 +144,98 @@ fn checksum(json: &[u8]) -> [u8; CHECKSUM] {
     sum
 }
 
+impl RedbJournal {
+    /// Works with the database, opened again when the storage failed the last time.
+    fn with<T, E: From<String>>(&self, work: impl FnOnce(&Database) -> Result<T, Failed<E>>) -> Result<T, E> {
+        let mut held = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let database = match held.take() {
+            Some(database) => database,
+            None => open_database(&self.path).map_err(|error| E::from(error.to_string()))?,
+        };
+        let worked = work(&database);
+        match worked {
+            Err(Failed::Storage(error)) => Err(E::from(error.to_string())),
+            Err(Failed::Other(error)) => {
+                *held = Some(database);
+                Err(error)
+            }
+            Ok(value) => {
+                *held = Some(database);
+                Ok(value)
+            }
+        }
+    }
+}
+
+/// Why work with the database failed.
+enum Failed<E> {
+    /// The storage refused: the database is opened again before it is used again.
+    Storage(::redb::Error),
+    /// Something else.
+    Other(E),
+}
+
+impl<E, S: Into<::redb::Error>> From<S> for Failed<E> {
+    fn from(error: S) -> Self {
+        Self::Storage(error.into())
+    }
+}
+
+impl From<String> for AppendError {
+    fn from(reason: String) -> Self {
+        Self::Storage { reason }
+    }
+}
+
+impl From<String> for ReadError {
+    fn from(reason: String) -> Self {
+        Self::Storage { reason }
+    }
+}
+
 impl Journal for RedbJournal {
     fn append(&self, entries: &[Entry]) -> Result<(), AppendError> {
         if entries.is_empty() {
             return Ok(());
         }
-        let storage = |error: ::redb::Error| AppendError::Storage { reason: error.to_string() };
-        let write = self.database.begin_write().map_err(|error| storage(error.into()))?;
-        {
-            let mut table = write.open_table(RECORDS).map_err(|error| storage(error.into()))?;
-            let last = table.last().map_err(|error| storage(error.into()))?.map_or(0, |(seq, _)| seq.value());
-            in_order(last, entries)?;
-            for entry in entries {
-                table.insert(entry.seq, encode(entry)?.as_slice()).map_err(|error| storage(error.into()))?;
+        let encoded: Vec<(u64, Vec<u8>)> =
+            entries.iter().map(|entry| Ok((entry.seq, encode(entry)?))).collect::<Result<_, AppendError>>()?;
+        self.with(|database| {
+            let write = database.begin_write()?;
+            {
+                let mut table = write.open_table(RECORDS)?;
+                let last = table.last()?.map_or(0, |(seq, _)| seq.value());
+                if last > 0 && entries.last().is_some_and(|entry| entry.seq <= last) {
+                    for (seq, bytes) in &encoded {
+                        if table.get(seq)?.is_none_or(|stored| stored.value() != bytes.as_slice()) {
+                            return Err(Failed::Other(AppendError::OutOfOrder { last, found: *seq }));
+                        }
+                    }
+                    return Ok(());
+                }
+                in_order(last, entries).map_err(Failed::Other)?;
+                for (seq, bytes) in &encoded {
+                    table.insert(seq, bytes.as_slice())?;
+                }
             }
-        }
-        write.commit().map_err(|error| storage(error.into()))
+            Ok(write.commit()?)
+        })
     }
 
     fn read_from(&self, seq: u64) -> Result<Vec<Entry>, ReadError> {
-        let storage = |error: ::redb::Error| ReadError::Storage { reason: error.to_string() };
-        let read = self.database.begin_read().map_err(|error| storage(error.into()))?;
-        let table = read.open_table(RECORDS).map_err(|error| storage(error.into()))?;
-        let mut entries = Vec::new();
-        let rows = table.range(seq..).map_err(|error| storage(error.into()))?;
-        for (expected, row) in (seq.max(1)..).zip(rows) {
-            let (place, bytes) = row.map_err(|error| storage(error.into()))?;
-            if place.value() != expected {
-                return Err(ReadError::Damaged { seq: expected, reason: "it is missing".to_owned() });
+        self.with(|database| {
+            let read = database.begin_read()?;
+            let table = read.open_table(RECORDS)?;
+            let mut entries = Vec::new();
+            for (expected, row) in (seq.max(1)..).zip(table.range(seq..)?) {
+                let (place, bytes) = row?;
+                if place.value() != expected {
+                    let reason = "it is missing".to_owned();
+                    return Err(Failed::Other(ReadError::Damaged { seq: expected, reason }));
+                }
+                entries.push(decode(expected, bytes.value()).map_err(Failed::Other)?);
             }
-            entries.push(decode(expected, bytes.value())?);
-        }
-        Ok(entries)
+            Ok(entries)
+        })
     }
 }
