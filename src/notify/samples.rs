@@ -96,8 +96,8 @@ pub(crate) fn started() -> Notice {
         "The rollback of shop started; it has until 02:29:05 UTC.",
         &[
             "Traffic is stopped first (1 gate), then:",
-            "1. rung 1 (script: node scripts/rollback-emergency.js)",
-            "2. rung 2 (tables: 14 named tables to quarantine)",
+            "1. script: node scripts/rollback-emergency.js",
+            "2. tables: 14 named tables to quarantine",
             "Budget: 15m. You need not do anything now.",
         ],
     )
