@@ -23,7 +23,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use rollbackd_core::judge::{Assessment, Judge};
 use rollbackd_core::plan::Plan;
-use rollbackd_core::run::decide::{conclude, decide};
+use rollbackd_core::run::decide::{concerns, conclude, decide};
 use rollbackd_core::run::event::{DueOpening, Event, Refusal};
 use rollbackd_core::run::pending::{Pending, pending};
 use rollbackd_core::run::record::{Entry, Record};
@@ -286,7 +286,7 @@ impl Driver {
     /// Asks the judge, and hands on what it says while a window is open.
     async fn assess(&mut self) {
         self.assessment = self.judge.assess(clock::now());
-        if self.state.window.is_some() {
+        if concerns(&self.state, &self.assessment) {
             self.handle(Event::Assessed(self.assessment.clone())).await.ok();
         }
     }

@@ -33,6 +33,17 @@ pub fn decide(state: &State, plan: &Arc<Plan>, now: Timestamp, event: Event) -> 
     Ok(draft.entries)
 }
 
+/// Whether an assessment can lead to anything in this state. It spares the many samples that change nothing.
+pub fn concerns(state: &State, assessment: &Assessment) -> bool {
+    state.window.as_ref().is_some_and(|window| {
+        let changed = window.verdict != assessment.verdict;
+        changed
+            || !assessment.breached.is_empty()
+            || !window.paging.is_empty()
+            || matches!(window.phase, Phase::Preparing)
+    })
+}
+
 /// Like [`decide`], but nothing new is begun: for the end of a step that comes in while the program is ending.
 pub fn conclude(state: &State, plan: &Arc<Plan>, now: Timestamp, event: Event) -> Vec<Entry> {
     let mut draft = Draft { state: state.clone(), plan, now, entries: Vec::new() };
