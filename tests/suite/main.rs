@@ -5,4 +5,5 @@
 
 mod demo;
 mod endings;
+mod life;
 mod stage;
