@@ -180,8 +180,8 @@ impl Driver {
         (driver, watch)
     }
 
-    /// Runs until it is asked to end. Steps in flight are then left to the caller's tracker; what they leave
-    /// undone is found at the next start.
+    /// Runs until it is asked to end. Nothing that it started goes on after it but processes of the project's own;
+    /// what is left undone is found at the next start.
     pub async fn run(mut self, mut inbox: Inbox) -> End {
         self.parts.entries = Vec::new();
         let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -189,6 +189,7 @@ impl Driver {
         self.look().await;
         loop {
             if self.parts.until_settled && self.state.window.is_none() && self.effects.only_deliveries() {
+                self.effects.leave();
                 return End::Settled;
             }
             let now = clock::now();
@@ -201,6 +202,7 @@ impl Driver {
             tokio::select! {
                 () = self.cancel.cancelled() => {
                     self.drain().await;
+                    self.effects.leave();
                     return End::Asked;
                 }
                 Some(report) = self.reports.recv() => self.report(report).await,
@@ -339,7 +341,7 @@ impl Driver {
     /// Decides, appends, applies.
     async fn handle(&mut self, event: Event) -> Result<(), Refusal> {
         let entries = decide(&self.state, &self.parts.plan, clock::now(), event)?;
-        if entries.is_empty() || !self.append(&entries).await {
+        if entries.is_empty() {
             return Ok(());
         }
         let state = Arc::make_mut(&mut self.state);

@@ -1,7 +1,5 @@
 //! The demo as a user runs it: the real executable, the real daemon, a real PostgreSQL.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
