@@ -19,8 +19,8 @@ const ACTS_AT_MOST: u32 = 3;
 const STEP_TIME: SignedDuration = SignedDuration::from_secs(60);
 /// Time for the preflight's checks.
 const PREFLIGHT_TIME: SignedDuration = SignedDuration::from_secs(60);
-/// Time for backup and baseline.
-const BACKUP_TIME: SignedDuration = SignedDuration::from_hours(12);
+/// Why a window is refused that was not ready in time.
+const TOO_LATE: &str = "the window's hard end came before the migration could start";
 
 /// The record that is due in this window now.
 pub fn advance(window: &Window, now: Timestamp) -> Option<Record> {
@@ -57,8 +57,12 @@ fn hold_at_its_end(window: &Window, now: Timestamp) -> Option<Record> {
     })
 }
 
-/// Preflight, warm-up, backup: in this order, and the window is refused at the first that fails.
+/// Preflight, warm-up, backup: in this order, and the window is refused at the first that fails, or when there is
+/// no time left for the migration.
 fn preparing(window: &Window, now: Timestamp) -> Option<Record> {
+    if now >= window.ends_at {
+        return Some(refused(TOO_LATE.to_owned()));
+    }
     if !window.in_flight.is_empty() {
         return None;
     }
@@ -74,7 +78,7 @@ fn preparing(window: &Window, now: Timestamp) -> Option<Record> {
         return skipped.then_some(Record::WarmedUp { healthy_since: *since });
     }
     match &window.backup {
-        None => start(window, Step::Backup, later(now, BACKUP_TIME)),
+        None => start(window, Step::Backup, window.ends_at),
         Some(backup) => Some(refused(backup.detail.clone())),
     }
 }
@@ -102,6 +106,7 @@ fn watching(window: &Window, now: Timestamp) -> Option<Record> {
         (None, _) => (now >= window.ends_at).then(|| {
             finished(MigrationEnd::HardEnd, "the hard end has come; the migration counts as finished".to_owned())
         }),
+        (Some(_), None) if now >= window.ends_at => Some(refused(TOO_LATE.to_owned())),
         (Some(_), None) if held => None,
         (Some(_), None) => start(window, Step::Migrate, window.ends_at),
         (Some(_), Some(outcome)) => migration_ended(window, outcome, held),
