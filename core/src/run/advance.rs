@@ -117,11 +117,9 @@ fn migration_ended(window: &Window, outcome: &Outcome, held: bool) -> Option<Rec
     let leave = window.plan.window.on_command_failure == OnCommandFailure::Leave;
     match outcome.result {
         StepResult::Succeeded => Some(finished(MigrationEnd::Succeeded, outcome.detail.clone())),
-        StepResult::Unknown => match (&window.orphan, &window.unending) {
-            (Some(_), Some(_)) if held => None,
-            (Some(_), Some(_)) => Some(Record::BreachDetected { trigger: Trigger::HardEnd }),
-            (Some(orphan), None) => start(window, Step::AwaitProcess { of: orphan.step }, window.ends_at),
-            (None, _) => Some(finished(
+        StepResult::Unknown => match &window.orphan {
+            Some(orphan) => start(window, Step::AwaitProcess { of: orphan.step }, window.ends_at),
+            None => Some(finished(
                 MigrationEnd::ExitUnknown,
                 "the migration's process is gone, and its exit code was lost while rollbackd was down; the signals \
                  decide"
@@ -155,12 +153,15 @@ fn soaking(window: &Window, until: Timestamp, now: Timestamp) -> Option<Record> 
 
 /// The ladder, from the breach to *recovered* or *needs operator*.
 fn ladder(window: &Window, rollback: &Rollback, now: Timestamp) -> Option<Record> {
-    let busy = window.in_flight.iter().any(|running| running.step != Step::Migrate);
+    let busy = window.in_flight.iter().any(|running| !running.step.is_migration());
     if busy || window.hold.is_some() {
         return None;
     }
     if let Some(record) = nothing_runs_on(window, now) {
         return Some(record);
+    }
+    if !window.in_flight.is_empty() {
+        return None; // Whoever waited for the process is about to see that it is gone.
     }
     match rollback.attempts.last() {
         Some(attempt) if attempt.failure.is_none() => match rung_over(window, rollback, attempt, now) {

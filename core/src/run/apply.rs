@@ -296,7 +296,8 @@ impl Window {
             Step::Preflight if known => self.preflight = Some((outcome.clone(), at)),
             Step::Backup if known => self.backup_ended(outcome),
             Step::Migrate => self.migration = Some(outcome.clone()),
-            Step::EndProcess { .. } | Step::AwaitProcess { .. } if known => self.process_dealt_with(outcome),
+            Step::EndProcess { of } if known => self.process_ended(of, outcome),
+            Step::AwaitProcess { of } if known => self.process_awaited(of, outcome),
             Step::Verify { stage } if known => self.verified(stage, outcome),
             Step::ReadGate { gate } if known => {
                 let Some(rollback) = &mut self.rollback else { return };
@@ -353,12 +354,21 @@ impl Window {
         }
     }
 
-    fn process_dealt_with(&mut self, outcome: &Outcome) {
+    fn process_ended(&mut self, of: u64, outcome: &Outcome) {
         if outcome.is_success() {
-            self.orphan = None;
+            self.orphan.take_if(|orphan| orphan.step == of);
             self.unending = None;
         } else {
             self.unending = Some(outcome.detail.clone());
+        }
+    }
+
+    /// The migration's process is gone, or it still runs at the hard end: then that is how the migration ended.
+    fn process_awaited(&mut self, of: u64, outcome: &Outcome) {
+        if outcome.is_success() {
+            self.orphan.take_if(|orphan| orphan.step == of);
+        } else {
+            self.migration = Some(Outcome { result: StepResult::TimedOut, ..outcome.clone() });
         }
     }
 

@@ -96,6 +96,11 @@ impl State {
 }
 
 impl Step {
+    /// Whether the step runs the migration, or waits for one that outlived a crash.
+    pub(super) const fn is_migration(&self) -> bool {
+        matches!(self, Self::Migrate | Self::AwaitProcess { .. })
+    }
+
     /// Whether the step is work on the ladder, as opposed to the migration or the preparation.
     pub const fn is_rollback(&self) -> bool {
         match self {
