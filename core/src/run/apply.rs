@@ -33,6 +33,9 @@ impl State {
         match &entry.record {
             Record::Started { .. } => {
                 self.first_started_at.get_or_insert(entry.at);
+                if let Some(window) = &mut self.window {
+                    window.watched_anew(entry.at);
+                }
             }
             Record::OpeningMissed { opening, .. } => self.last_opening = Some(*opening),
             Record::WindowOpened { id, origin, opening, ends_at, plan } => {
@@ -257,6 +260,13 @@ impl Window {
             | Record::NoticeDelivered { .. }
             | Record::NoticeDead { .. }
             | Record::NoticeCancelled { .. } => {}
+        }
+    }
+
+    /// Nobody looked while the program was down, and the judge has forgotten what it saw: the soak begins anew.
+    fn watched_anew(&mut self, at: Timestamp) {
+        if let Phase::Soaking { until } = &mut self.phase {
+            *until = later(at, self.plan.window.soak);
         }
     }
 
