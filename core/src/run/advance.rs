@@ -340,16 +340,17 @@ fn verify(window: &Window, stage: Stage, now: Timestamp) -> Next {
     Next::start(window, Step::Verify { stage }, later(now, longest.saturating_add(SignedDuration::from_secs(5))))
 }
 
-/// Closes the gates in order: each is read before it is changed. A gate that fails is left behind, unless the
-/// plan requires it.
+/// Closes the gates in order: each is read before it is changed. A gate that fails is left behind; when the plan
+/// requires it, it fails the whole once the others are closed.
 fn gates_closed(window: &Window, rollback: &Rollback, now: Timestamp) -> Next {
+    let mut failed = None;
     for (place, (gate, plan)) in rollback.gates.iter().zip(&window.plan.rollback.gates).enumerate() {
         match gate.position {
             GatePosition::Closed => {}
-            GatePosition::Unreadable | GatePosition::CloseFailed if !plan.required => {}
             GatePosition::Unreadable | GatePosition::CloseFailed => {
                 let why = gate.failure.as_deref().unwrap_or("nobody knows why");
-                return Next::Failed(format!("the required gate {} could not be closed: {why}", plan.name));
+                let reason = || format!("the required gate {} could not be closed: {why}", plan.name);
+                failed = failed.or_else(|| plan.required.then(reason));
             }
             GatePosition::Untouched if gate.prior.is_none() => {
                 return Next::start(window, Step::ReadGate { gate: place }, later(now, STEP_TIME));
@@ -363,7 +364,7 @@ fn gates_closed(window: &Window, rollback: &Rollback, now: Timestamp) -> Next {
             }
         }
     }
-    Next::Wait
+    failed.map_or(Next::Wait, Next::Failed)
 }
 
 /// Puts the gates back in reverse order, each to what was read.
