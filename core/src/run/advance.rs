@@ -197,10 +197,13 @@ fn between_rungs(window: &Window, rollback: &Rollback, last: Option<&Attempt>, n
         return operator(window, format!("every rung of the ladder has failed; the last: {why}"));
     }
     if now >= budget_ends_at(window, rollback, now) {
-        let budget = window.plan.rollback.budget;
-        return operator(window, format!("the rollback's budget of {budget:#} is spent"));
+        return operator(window, budget_spent(window));
     }
     Record::RungStarted { rung }
+}
+
+fn budget_spent(window: &Window) -> String {
+    format!("the rollback's budget of {:#} is spent", window.plan.rollback.budget)
 }
 
 /// What comes next for a rung, a proof or a gate.
@@ -236,7 +239,9 @@ fn rung_over(window: &Window, rollback: &Rollback, attempt: &Attempt, now: Times
             Some(_) => repeated_page(window, now).map_or(Next::Wait, Next::record),
         };
     }
+    let spent = now >= budget_ends_at;
     let before = match &attempt.before {
+        None if spent => return Next::Failed(budget_spent(window)),
         None => {
             let step = Step::Inspect { rung: place, moment: Moment::Before };
             return Next::start(window, step, budget_ends_at.min(later(now, STEP_TIME)));
@@ -246,6 +251,9 @@ fn rung_over(window: &Window, rollback: &Rollback, attempt: &Attempt, now: Times
     };
     if !before.is_empty() {
         let Some(act) = &attempt.act else {
+            if spent {
+                return Next::Failed(budget_spent(window));
+            }
             return Next::start(window, Step::Act { rung: place }, budget_ends_at.min(later(now, rung.timeout)));
         };
         let after = match &attempt.after {
@@ -260,6 +268,7 @@ fn rung_over(window: &Window, rollback: &Rollback, attempt: &Attempt, now: Times
         };
         match judge_act(&rung.method, act, before, after, attempt.acts) {
             Acted::Done => {}
+            Acted::Again if spent => return Next::Failed(budget_spent(window)),
             Acted::Again => {
                 return Next::start(window, Step::Act { rung: place }, budget_ends_at.min(later(now, rung.timeout)));
             }
