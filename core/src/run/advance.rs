@@ -11,7 +11,7 @@ use super::record::{MigrationEnd, Record, Trigger, WindowOutcome};
 use super::state::{Attempt, GatePosition, InFlight, Inspection, Phase, Proof, Rollback, Window};
 use super::step::{Moment, Outcome, Step, StepResult};
 use crate::judge::Verdict;
-use crate::plan::{GatePlan, Method, OnCommandFailure, Stage};
+use crate::plan::{Method, OnCommandFailure, Stage};
 
 /// How often a rung's work may be started again after interruptions.
 const ACTS_AT_MOST: u32 = 3;
@@ -157,11 +157,12 @@ fn ladder(window: &Window, rollback: &Rollback, now: Timestamp) -> Option<Record
     if busy || window.hold.is_some() {
         return None;
     }
-    if let Some(record) = nothing_runs_on(window, now) {
-        return Some(record);
-    }
-    if !window.in_flight.is_empty() {
-        return None; // Whoever waited for the process is about to see that it is gone.
+    match nothing_runs_on(window, now) {
+        Next::Do(record) => return Some(*record),
+        // Whoever waited for the process is about to see that it is gone.
+        Next::Wait if !window.in_flight.is_empty() => return None,
+        Next::Wait => {}
+        Next::Failed(reason) => return Some(stopped_for_good(window, rollback, reason, now)),
     }
     match rollback.attempts.last() {
         Some(attempt) if attempt.failure.is_none() => match rung_over(window, rollback, attempt, now) {
@@ -174,14 +175,23 @@ fn ladder(window: &Window, rollback: &Rollback, now: Timestamp) -> Option<Record
 }
 
 /// Before anything is rolled back, no migration and no interrupted script may go on.
-fn nothing_runs_on(window: &Window, now: Timestamp) -> Option<Record> {
+fn nothing_runs_on(window: &Window, now: Timestamp) -> Next {
     if let Some(reason) = &window.unending {
-        return Some(operator(window, format!("a process that must not run any longer could not be ended: {reason}")));
+        return Next::Failed(format!("a process that must not run any longer could not be ended: {reason}"));
     }
     let running = window.in_flight.iter().find(|running| running.step == Step::Migrate).map(|running| running.number);
-    let of = running.or_else(|| window.orphan.as_ref().map(|orphan| orphan.step))?;
+    let Some(of) = running.or_else(|| window.orphan.as_ref().map(|orphan| orphan.step)) else { return Next::Wait };
     let within = window.plan.rollback.grace.saturating_add(STEP_TIME);
-    start(window, Step::EndProcess { of }, later(now, within))
+    Next::start(window, Step::EndProcess { of }, later(now, within))
+}
+
+/// The ladder cannot go on: traffic is stopped as far as it can be, and an operator is needed.
+fn stopped_for_good(window: &Window, rollback: &Rollback, reason: String, now: Timestamp) -> Record {
+    match gates_closed(window, rollback, now) {
+        Next::Do(record) => *record,
+        Next::Wait => operator(window, reason),
+        Next::Failed(gate) => operator(window, format!("{reason}; {gate}")),
+    }
 }
 
 /// Traffic is stopped, then the next rung is taken; without one, or without time, an operator is needed.
@@ -356,6 +366,8 @@ fn gates_closed(window: &Window, rollback: &Rollback, now: Timestamp) -> Next {
     for (place, (gate, plan)) in rollback.gates.iter().zip(&window.plan.rollback.gates).enumerate() {
         match gate.position {
             GatePosition::Closed => {}
+            // Who says that it is dealt with has traffic as it should be: only what that opened is closed again.
+            GatePosition::Untouched if matches!(window.phase, Phase::Resolving { .. }) => {}
             GatePosition::Unreadable | GatePosition::CloseFailed => {
                 let why = gate.failure.as_deref().unwrap_or("nobody knows why");
                 let reason = || format!("the required gate {} could not be closed: {why}", plan.name);
@@ -376,23 +388,29 @@ fn gates_closed(window: &Window, rollback: &Rollback, now: Timestamp) -> Next {
     failed.map_or(Next::Wait, Next::Failed)
 }
 
-/// Puts the gates back in reverse order, each to what was read.
+/// Puts the gates back in reverse order, each to what was read, up to the first that fails.
 fn gates_open(window: &Window, rollback: &Rollback, now: Timestamp) -> Next {
-    let gates: Vec<(usize, (&super::state::Gate, &GatePlan))> =
-        rollback.gates.iter().zip(&window.plan.rollback.gates).enumerate().collect();
-    for (place, (gate, plan)) in gates.into_iter().rev() {
-        match gate.position {
-            GatePosition::Untouched | GatePosition::Unreadable | GatePosition::Reopened => {}
-            GatePosition::Closing | GatePosition::Closed | GatePosition::CloseFailed | GatePosition::Opening => {
-                return Next::start(window, Step::OpenGate { gate: place }, later(now, STEP_TIME));
-            }
-            GatePosition::OpenFailed => {
-                let why = gate.failure.as_deref().unwrap_or("nobody knows why");
-                return Next::Failed(format!("traffic could not be resumed: gate {}: {why}", plan.name));
-            }
-        }
+    match stuck(window, rollback) {
+        Some(reason) => Next::Failed(reason),
+        None => open_last(window, rollback, now),
     }
-    Next::Wait
+}
+
+/// Puts back the last gate that is not as it was found.
+fn open_last(window: &Window, rollback: &Rollback, now: Timestamp) -> Next {
+    let place = rollback.gates.iter().rposition(|gate| match gate.position {
+        GatePosition::Closing | GatePosition::Closed | GatePosition::CloseFailed | GatePosition::Opening => true,
+        GatePosition::Untouched | GatePosition::Unreadable | GatePosition::Reopened | GatePosition::OpenFailed => false,
+    });
+    place.map_or(Next::Wait, |gate| Next::start(window, Step::OpenGate { gate }, later(now, STEP_TIME)))
+}
+
+/// Why traffic is not resumed, when a gate could not be put back.
+fn stuck(window: &Window, rollback: &Rollback) -> Option<String> {
+    let mut gates = rollback.gates.iter().zip(&window.plan.rollback.gates);
+    let (gate, plan) = gates.find(|(gate, _)| gate.position == GatePosition::OpenFailed)?;
+    let why = gate.failure.as_deref().unwrap_or("nobody knows why");
+    Some(format!("traffic could not be resumed: gate {}: {why}", plan.name))
 }
 
 /// An operator says that it is dealt with: verify, resume traffic, settle. By force: without verification.
@@ -402,10 +420,12 @@ fn resolving(window: &Window, forced: bool, who: &str, proof: &Proof, now: Times
     }
     let rollback = window.rollback.as_ref()?;
     if forced {
-        return match gates_open(window, rollback, now) {
+        return match open_last(window, rollback, now) {
             Next::Do(record) => Some(*record),
-            Next::Wait => Some(abandoned(who, "traffic is resumed")),
-            Next::Failed(reason) => Some(abandoned(who, &reason)),
+            Next::Wait | Next::Failed(_) => {
+                let traffic = stuck(window, rollback).unwrap_or_else(|| "traffic is resumed".to_owned());
+                Some(abandoned(who, &traffic))
+            }
         };
     }
     match prove(window, rollback, proof, now) {

@@ -217,6 +217,7 @@ impl Window {
                         forced: *force,
                         proof: Proof::default(),
                     };
+                    self.rollback.iter_mut().for_each(Rollback::retry_openings);
                 }
             }
             Record::ResolutionFailed { .. } => {
@@ -444,6 +445,13 @@ impl Rollback {
     fn end_waiting(&mut self, at: Timestamp) {
         if let Some(since) = self.waiting_since.take() {
             self.waited = self.waited.saturating_add(at.duration_since(since));
+        }
+    }
+
+    /// What could not be put back is tried again.
+    fn retry_openings(&mut self) {
+        for gate in self.gates.iter_mut().filter(|gate| gate.position == GatePosition::OpenFailed) {
+            gate.position = GatePosition::Opening;
         }
     }
 

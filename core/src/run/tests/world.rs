@@ -140,6 +140,8 @@ pub(super) enum Verification {
     Never,
     /// The open stage fails so often before it passes.
     OpenFails(u32),
+    /// Does not pass before somebody has put something right, at this second.
+    From(i64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,6 +204,8 @@ pub(super) struct Setup {
     pub(super) doors: Vec<Door>,
     /// Channels that never deliver, as `contact/channel`.
     pub(super) dead: Vec<&'static str>,
+    /// Whether a process that outlived a crash cannot be ended.
+    pub(super) unkillable: bool,
     pub(super) deeds: Vec<(When, Ask)>,
     pub(super) crashes: Vec<Crash>,
     /// How long a crash keeps the program down.
@@ -228,6 +232,7 @@ impl Default for Setup {
             verification: Verification::WhenClean,
             doors: vec![Door::Works],
             dead: vec![],
+            unkillable: false,
             deeds: vec![],
             crashes: vec![],
             down: 3,
@@ -673,6 +678,7 @@ impl World {
                 self.procs.clear();
                 Outcome::timed_out("the migration still ran at the hard end and was ended")
             }
+            Step::EndProcess { of } if self.setup.unkillable && self.procs.iter().any(|proc| proc.step == *of) => Outcome::failed("process 7 hangs in the kernel"),
             Step::EndProcess { of } => {
                 self.procs.retain(|proc| proc.step != *of);
                 said(true, "the end of the process", Finding::Nothing)
@@ -748,6 +754,7 @@ impl World {
                 self.open_checks_failed += 1;
                 false
             }
+            (Verification::From(second), _) => self.now >= at(second),
             (Verification::WhenClean | Verification::OpenFails(_), _) => clean,
         };
         let name = if stage == Stage::Closed { "tables" } else { "sign in" };
