@@ -71,7 +71,8 @@ impl State {
             }
             Record::WindowSettled { outcome, .. } => self.settle(*outcome, entry.at),
             Record::NoticeOwed { notice } => {
-                if let Some(window) = &mut self.window {
+                let own = |window: &&mut Window| notice.message.window.as_ref() == Some(&window.id);
+                if let Some(window) = self.window.as_mut().filter(own) {
                     window.messages = window.messages.max(notice.message.sequence);
                 }
                 self.owed.push(Owed { notice: notice.clone(), open: notice.channels.clone() });
