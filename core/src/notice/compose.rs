@@ -39,12 +39,14 @@ pub(crate) fn owed(record: &Record, window: Option<&Window>, plan: &Plan, at: Ti
         (_, Some(window)) => drafts(record, window),
         (_, None) => Vec::new(),
     };
+    // Several openings may be left out at once; a window's notices have their sequence.
+    let serial = if let Record::OpeningMissed { opening, .. } = record { *opening } else { at }.as_millisecond();
     let mut notices = Vec::new();
     let mut sequence = window.map_or(0, |window| window.messages);
     for draft in drafts {
         sequence += 1;
         let message = message(draft, record, window, plan, sequence);
-        notices.extend(address(&message, window, window.map_or(plan, |window| &window.plan), at, at.as_millisecond()));
+        notices.extend(address(&message, window, window.map_or(plan, |window| &window.plan), at, serial));
     }
     notices
 }

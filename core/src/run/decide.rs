@@ -66,19 +66,29 @@ impl Draft<'_> {
     fn push(&mut self, record: Record) {
         let settles = matches!(record, Record::WindowSettled { .. });
         let settled = if settles { self.state.window.clone() } else { None };
-        let written = self.write(record, settled.as_ref());
+        let written = self.write(record);
         let window = if settles { settled.as_ref() } else { self.state.window.as_ref() };
         for notice in notice::compose::owed(&written, window, self.plan, self.now) {
-            self.write(Record::NoticeOwed { notice }, settled.as_ref());
+            self.write(Record::NoticeOwed { notice });
         }
     }
 
-    /// Writes a record; `settled` is the window that the batch has settled, whose records these still are.
-    fn write(&mut self, record: Record, settled: Option<&Window>) -> Record {
-        let window = if let Record::WindowOpened { id, .. } = &record {
-            Some(id.clone())
+    /// Writes a record. What becomes of a notice belongs to the notice's window, even when that one is settled.
+    fn write(&mut self, record: Record) -> Record {
+        let about = if let Record::NoticeOwed { notice } = &record {
+            Some(notice)
+        } else if let Record::NoticeDelivered { notice, .. }
+        | Record::NoticeDead { notice, .. }
+        | Record::NoticeCancelled { notice } = &record
+        {
+            self.state.owed.iter().map(|owed| &owed.notice).find(|owed| owed.id == *notice)
         } else {
-            self.state.window.as_ref().or(settled).map(|window| window.id.clone())
+            None
+        };
+        let window = match (&record, about) {
+            (Record::WindowOpened { id, .. }, _) => Some(id.clone()),
+            (_, Some(notice)) => notice.message.window.clone(),
+            (_, None) => self.state.window.as_ref().map(|window| window.id.clone()),
         };
         let entry = Entry { seq: self.state.seq + 1, at: self.now, window, record };
         self.state.apply(&entry);
@@ -249,7 +259,7 @@ impl Draft<'_> {
                 let undeliverable = notice::compose::undeliverable(&lost, &channel, &reason, self.plan, self.now);
                 self.push(Record::NoticeDead { notice, channel, reason });
                 for notice in undeliverable {
-                    self.write(Record::NoticeOwed { notice }, None);
+                    self.write(Record::NoticeOwed { notice });
                 }
             }
         }
