@@ -5,4 +5,6 @@
 
 mod demo;
 mod endings;
+mod scripts;
 mod stage;
+mod tables;
