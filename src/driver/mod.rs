@@ -344,6 +344,9 @@ impl Driver {
         if entries.is_empty() {
             return Ok(());
         }
+        if !self.append(&entries).await {
+            return Err(Refusal { message: "the journal cannot be written and rollbackd is ending".to_owned() });
+        }
         let state = Arc::make_mut(&mut self.state);
         for entry in &entries {
             state.apply(entry);
