@@ -39,6 +39,7 @@ use self::effects::{Effects, Report};
 use self::snapshot::{Call, Snapshot};
 use crate::clock;
 use crate::journal::Journal;
+use crate::logging::RECORDS;
 use crate::metrics::Metrics;
 use crate::signal::schedule::Reading;
 
@@ -445,33 +446,33 @@ fn log(entry: &Entry) {
     let window = entry.window.as_deref().unwrap_or("-");
     match &entry.record {
         Record::BreachDetected { trigger } => {
-            tracing::error!(event = "breach.detected", window, reason = trigger.sentence(), "rolling back");
+            tracing::error!(target: RECORDS, event = "breach.detected", window, reason = trigger.sentence(), "rolling back");
         }
         Record::OperatorNeeded { reason, .. } => {
-            tracing::error!(event = "rollback.needs_operator", window, reason, "an operator is needed");
+            tracing::error!(target: RECORDS, event = "rollback.needs_operator", window, reason, "an operator is needed");
         }
         Record::RungFailed { rung, reason } => {
-            tracing::error!(event = "rung.failed", window, rung = rung + 1, reason, "a rung has failed");
+            tracing::error!(target: RECORDS, event = "rung.failed", window, rung = rung + 1, reason, "a rung has failed");
         }
         Record::StepStarted { number, step, .. } => {
-            tracing::info!(event = "step.started", window, number, step = step.name(), "a step has started");
+            tracing::info!(target: RECORDS, event = "step.started", window, number, step = step.name(), "a step has started");
         }
         Record::StepEnded { number, outcome } => {
             let result = format!("{:?}", outcome.result).to_lowercase();
-            tracing::info!(event = "step.ended", window, number, result, detail = outcome.detail, "a step has ended");
+            tracing::info!(target: RECORDS, event = "step.ended", window, number, result, detail = outcome.detail, "a step has ended");
         }
         Record::WindowSettled { outcome, detail } => {
             let outcome = format!("{outcome:?}").to_lowercase();
-            tracing::info!(event = "window.settled", window, outcome, detail, "the window is settled");
+            tracing::info!(target: RECORDS, event = "window.settled", window, outcome, detail, "the window is settled");
         }
         Record::VerdictChanged { from, to, detail } => {
-            tracing::warn!(event = "verdict.changed", window, ?from, ?to, detail, "the rules say something else");
+            tracing::warn!(target: RECORDS, event = "verdict.changed", window, ?from, ?to, detail, "the rules say something else");
         }
         Record::NoticeDead { notice, channel, reason } => {
-            tracing::error!(event = "notice.undeliverable", window, notice, channel, reason, "a notice was given up");
+            tracing::error!(target: RECORDS, event = "notice.undeliverable", window, notice, channel, reason, "a notice was given up");
         }
         Record::NoticeOwed { .. } | Record::NoticeDelivered { .. } | Record::NoticeCancelled { .. } => {
-            tracing::debug!(event = kind, window, seq = entry.seq, "recorded");
+            tracing::debug!(target: RECORDS, event = kind, window, seq = entry.seq, "recorded");
         }
         Record::Started { .. }
         | Record::OpeningMissed { .. }
@@ -489,6 +490,6 @@ fn log(entry: &Entry) {
         | Record::ResolutionStarted { .. }
         | Record::ResolutionFailed { .. }
         | Record::Acknowledged { .. }
-        | Record::PageRepeated => tracing::info!(event = kind, window, seq = entry.seq, "recorded"),
+        | Record::PageRepeated => tracing::info!(target: RECORDS, event = kind, window, seq = entry.seq, "recorded"),
     }
 }
