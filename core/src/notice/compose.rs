@@ -22,8 +22,8 @@ struct Draft {
 }
 
 impl Draft {
-    fn new(event: NoticeEvent, summary: String, details: Vec<String>) -> Self {
-        Self { event, summary: sentence(&summary), details, reason: None }
+    fn new(event: NoticeEvent, summary: impl AsRef<str>, details: Vec<String>) -> Self {
+        Self { event, summary: sentence(summary.as_ref()), details, reason: None }
     }
 }
 
