@@ -318,7 +318,7 @@ fn recovered_details(window: &Window) -> Vec<String> {
         .collect();
     if let Some(rollback) = &window.rollback {
         details.insert(0, format!("Why: {}", rollback.trigger.sentence()));
-        let act = rollback.attempts.last().and_then(|attempt| attempt.act.as_ref());
+        let act = rollback.attempts.last().and_then(|attempt| attempt.act.as_ref()).filter(|act| act.is_success());
         details.extend(act.map(|act| format!("Done: {}", act.detail)));
     }
     details.extend(window.backup_directory.iter().map(|place| format!("Backup from before the migration: {place}")));
