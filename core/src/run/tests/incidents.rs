@@ -86,7 +86,8 @@ fn an_incident_that_was_dealt_with_is_verified_and_settled() {
 fn an_incident_that_was_not_dealt_with_still_needs_an_operator() {
     let deeds = vec![(When::At(1500), RESOLVED), (When::At(2500), RESOLVED)];
     let world = World::run(Setup { verification: Verification::From(2000), deeds, ..helpless() });
-    let ends = "operator resolving verify_closed- unresolved resolving verify_closed+ open_gate0+ verify_open+ recovered";
+    let ends =
+        "operator resolving verify_closed- unresolved resolving verify_closed+ open_gate0+ verify_open+ recovered";
     assert_eq!(aftermath(&world), ends);
     let deeds = vec![(When::At(1500), RESOLVED)];
     let world = World::run(Setup { script: Script::Half, deeds: deeds.clone(), ..helpless() });
@@ -120,11 +121,8 @@ fn an_incident_can_be_settled_by_force() {
 
 #[test]
 fn by_force_every_gate_is_put_back_even_when_one_fails() {
-    let mut setup = Setup {
-        doors: vec![Door::Works, Door::Sticks(9)],
-        deeds: vec![(When::At(1500), FORCED)],
-        ..helpless()
-    };
+    let mut setup =
+        Setup { doors: vec![Door::Works, Door::Sticks(9)], deeds: vec![(When::At(1500), FORCED)], ..helpless() };
     setup.plan.rollback.gates.push(gate("pool"));
     let world = World::run(setup);
     assert_eq!(aftermath(&world), "operator resolving open_gate1- open_gate0+ abandoned");
@@ -144,13 +142,18 @@ fn a_gate_that_failed_to_open_is_tried_again_by_force() {
 
 #[test]
 fn a_process_that_cannot_be_ended_needs_an_operator_with_traffic_stopped() {
-    let setup = Setup { migration: Migration::Hangs, unkillable: true, sick_at: Some(400), limit: 3000, ..Setup::default() };
+    let setup =
+        Setup { migration: Migration::Hangs, unkillable: true, sick_at: Some(400), limit: 3000, ..Setup::default() };
     let whole = World::run(Setup { unkillable: false, ..setup.clone() });
     let world = (1..=whole.appends)
         .map(|append| World::run(Setup { crashes: vec![Crash::AfterAppend(append)], ..setup.clone() }))
         .find(|world| world.story().contains("end_process-"))
         .expect("one of them crashes during the migration");
-    assert!(world.ladder().starts_with("breach:rule end_process- read_gate0+ close_gate0+ operator"), "{}", world.ladder());
+    assert!(
+        world.ladder().starts_with("breach:rule end_process- read_gate0+ close_gate0+ operator"),
+        "{}",
+        world.ladder()
+    );
     assert!(world.reason().contains("could not be ended: process 7 hangs in the kernel"), "{}", world.reason());
     assert!(world.all_closed());
 }

@@ -81,7 +81,10 @@ fn an_operator_gets_the_exact_commands_when_every_rung_has_failed() {
     assert!(world.all_closed(), "traffic is left stopped");
     let manual = world.manual();
     for table in [r#""public"."pages""#, r#""public"."user_sessions""#] {
-        assert!(manual.contains(&format!(r#"ALTER TABLE {table} SET SCHEMA "rollbackd_20261122t020000z";"#)), "{manual}");
+        assert!(
+            manual.contains(&format!(r#"ALTER TABLE {table} SET SCHEMA "rollbackd_20261122t020000z";"#)),
+            "{manual}"
+        );
     }
     assert!(!manual.contains("content_blocks"), "it is gone already: {manual}");
     for told in [
@@ -128,7 +131,8 @@ fn a_verification_that_never_passes_ends_with_an_operator() {
 #[test]
 fn when_the_open_stage_fails_traffic_is_stopped_again() {
     let world = World::run(Setup { verification: Verification::OpenFails(1), ..broken() });
-    let ladder = "rung1 inspect+ act+ inspect+ verify_closed+ open_gate0+ verify_open- failed1 close_gate0+ rung2 inspect+";
+    let ladder =
+        "rung1 inspect+ act+ inspect+ verify_closed+ open_gate0+ verify_open- failed1 close_gate0+ rung2 inspect+";
     assert_eq!(world.ladder(), format!("{STOPPED} {ladder} {RESUMED}"));
     assert!(world.all_as_found());
     let never = World::run(Setup { verification: Verification::OpenFails(9), ..broken() });
@@ -152,7 +156,8 @@ fn the_budget_ends_the_ladder_between_rungs() {
 #[test]
 fn nothing_is_begun_without_time() {
     // Held after the look before the act, until the budget is spent.
-    let mut setup = Setup { deeds: vec![(When::Step("inspect"), Ask::Hold), (When::At(2000), Ask::Resume)], ..broken() };
+    let mut setup =
+        Setup { deeds: vec![(When::Step("inspect"), Ask::Hold), (When::At(2000), Ask::Resume)], ..broken() };
     setup.plan.rollback.budget = secs(300);
     let world = World::run(setup);
     assert!(!world.ladder().contains("act"), "{}", world.ladder());

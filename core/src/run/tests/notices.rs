@@ -144,7 +144,8 @@ fn a_late_notice_of_an_earlier_window_does_not_count_in_the_next() {
     opened.iter().for_each(|entry| state.apply(entry));
     entries.extend(opened);
     let told = state.window.as_ref().expect("open").messages;
-    let settled = Event::NoticeSettled { notice: lost.id, channel: lost.channels[0].clone(), result: Err("gone".to_owned()) };
+    let settled =
+        Event::NoticeSettled { notice: lost.id, channel: lost.channels[0].clone(), result: Err("gone".to_owned()) };
     let late = decide(&state, &plan, at(604_801), settled).expect("never refused");
     assert_eq!(late.len(), 2, "dead, and one other is told: {late:?}");
     for entry in &late {
@@ -168,7 +169,9 @@ fn notices_of_openings_that_were_missed_are_told_apart() {
     let entries = decide(&State::default(), &plan, at(86_400 * 3), event).expect("a pulse is never refused");
     let ids: BTreeSet<&str> = entries
         .iter()
-        .filter_map(|entry| if let Record::NoticeOwed { notice } = &entry.record { Some(notice.id.as_str()) } else { None })
+        .filter_map(
+            |entry| if let Record::NoticeOwed { notice } = &entry.record { Some(notice.id.as_str()) } else { None },
+        )
         .collect();
     assert_eq!(ids.len(), 3, "{ids:?}");
 }

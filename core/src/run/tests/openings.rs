@@ -104,10 +104,7 @@ fn an_opening_during_a_window_is_left_out() {
     life.pulse(at(0), &[(0, false)]);
     life.pulse(at(60), &[(60, false)]);
     life.pulse(at(61), &[(60, false)]);
-    assert_eq!(
-        life.openings(),
-        [FIRST, "missed 60: window shop-20261122T020000Z was still preparing"]
-    );
+    assert_eq!(life.openings(), [FIRST, "missed 60: window shop-20261122T020000Z was still preparing"]);
 }
 
 #[test]

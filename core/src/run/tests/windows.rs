@@ -271,7 +271,8 @@ fn an_operator_rolls_back_by_hand() {
 #[test]
 fn what_no_window_can_answer_is_refused() {
     for ask in [Ask::Finished, Ask::Hold, Ask::Resume, Ask::Rollback, Ask::Approve, Ask::Decline, Ask::Acknowledge] {
-        let world = World::run(Setup { deeds: vec![(When::State(StateName::Preparing), ask.clone())], ..Setup::default() });
+        let world =
+            World::run(Setup { deeds: vec![(When::State(StateName::Preparing), ask.clone())], ..Setup::default() });
         assert_eq!(world.refusals.len(), 1, "{ask:?}");
         assert_eq!(world.outcome(), StateName::Passed);
     }
@@ -284,7 +285,8 @@ fn what_no_window_can_answer_is_refused() {
 fn a_migration_that_outlives_a_crash_is_waited_for() {
     let crashed = during_migration(&long());
     assert!(crashed.story().contains("migrate? await_process+ finished:ExitUnknown passed"), "{}", crashed.story());
-    let how = crashed.count(|record| matches!(record, Record::MigrationFinished { how: MigrationEnd::ExitUnknown, .. }));
+    let how =
+        crashed.count(|record| matches!(record, Record::MigrationFinished { how: MigrationEnd::ExitUnknown, .. }));
     assert_eq!(how, 1);
 }
 
@@ -304,8 +306,14 @@ fn a_breach_ends_a_migration_that_outlived_a_crash() {
     let crashed = during_migration(&Setup { sick_at: Some(400), ..long() });
     let ladder = crashed.ladder();
     assert!(ladder.starts_with("breach:rule end_process+ await_process+ read_gate0+"), "{}", crashed.story());
-    let breach = crashed.journal.iter().find(|entry| matches!(&entry.record, Record::BreachDetected { trigger: Trigger::Rules { .. } }));
-    let settled = crashed.journal.iter().find(|entry| matches!(entry.record, Record::WindowSettled { outcome: WindowOutcome::Recovered, .. }));
+    let breach = crashed
+        .journal
+        .iter()
+        .find(|entry| matches!(&entry.record, Record::BreachDetected { trigger: Trigger::Rules { .. } }));
+    let settled = crashed
+        .journal
+        .iter()
+        .find(|entry| matches!(entry.record, Record::WindowSettled { outcome: WindowOutcome::Recovered, .. }));
     let took = settled.expect("it has recovered").at.duration_since(breach.expect("a breach").at);
     assert!(took < secs(60), "it took {took:#}: {}", crashed.story());
 }

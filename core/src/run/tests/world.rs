@@ -38,7 +38,8 @@ pub(super) fn at(seconds: i64) -> Timestamp {
 
 /// The runbook's plan: a script, then the tables.
 pub(super) fn plan() -> Plan {
-    let check = |name: &str, stage| CheckPlan { name: name.to_owned(), kind: "sql".to_owned(), stage, within: secs(20) };
+    let check =
+        |name: &str, stage| CheckPlan { name: name.to_owned(), kind: "sql".to_owned(), stage, within: secs(20) };
     Plan {
         name: "shop".to_owned(),
         host: "db1".to_owned(),
@@ -91,8 +92,7 @@ pub(super) fn script_rung() -> Rung {
 }
 
 pub(super) fn tables_rung() -> Rung {
-    let removal =
-        Removal { tables: TableChoice::Added, dispose: Dispose::Quarantine, on_blocked: OnBlocked::Wait };
+    let removal = Removal { tables: TableChoice::Added, dispose: Dispose::Quarantine, on_blocked: OnBlocked::Wait };
     Rung { timeout: secs(120), needs_approval: false, method: Method::Tables(removal) }
 }
 
@@ -449,7 +449,8 @@ impl World {
             let assessment = self.assessment();
             self.feed(Event::Assessed(assessment))?;
         }
-        let due = if self.state.last_opening.is_none() { vec![DueOpening { at: at(0), missed: false }] } else { vec![] };
+        let due =
+            if self.state.last_opening.is_none() { vec![DueOpening { at: at(0), missed: false }] } else { vec![] };
         self.feed(Event::Pulse { due })
     }
 
@@ -488,9 +489,9 @@ impl World {
             When::Step(name) => {
                 window.is_some_and(|open| open.in_flight.iter().any(|running| running.step.name() == name))
             }
-            When::Waiting => window
-                .and_then(|open| open.rollback.as_ref())
-                .is_some_and(|rollback| rollback.waiting_since.is_some()),
+            When::Waiting => {
+                window.and_then(|open| open.rollback.as_ref()).is_some_and(|rollback| rollback.waiting_since.is_some())
+            }
         };
         if ready {
             self.feed(request(ask))?;
@@ -499,7 +500,7 @@ impl World {
         Ok(ready)
     }
 
-    pub(super) fn feed(&mut self, event: Event) -> Result<(), Crashed> {
+    fn feed(&mut self, event: Event) -> Result<(), Crashed> {
         let entries = match decide(&self.state, &self.plan, self.now, event) {
             Ok(entries) => entries,
             Err(refusal) => {
@@ -662,7 +663,11 @@ impl World {
 
     fn do_step(&mut self, step: &Step) -> Outcome {
         let said = |good: bool, what: &str, finding| {
-            if good { Outcome::succeeded(format!("{what} went well"), finding) } else { Outcome::failed(format!("{what} failed")) }
+            if good {
+                Outcome::succeeded(format!("{what} went well"), finding)
+            } else {
+                Outcome::failed(format!("{what} failed"))
+            }
         };
         match step {
             Step::Preflight => said(self.setup.preflight, "the preflight", Finding::Nothing),
@@ -678,7 +683,9 @@ impl World {
                 self.procs.clear();
                 Outcome::timed_out("the migration still ran at the hard end and was ended")
             }
-            Step::EndProcess { of } if self.setup.unkillable && self.procs.iter().any(|proc| proc.step == *of) => Outcome::failed("process 7 hangs in the kernel"),
+            Step::EndProcess { of } if self.setup.unkillable && self.procs.iter().any(|proc| proc.step == *of) => {
+                Outcome::failed("process 7 hangs in the kernel")
+            }
             Step::EndProcess { of } => {
                 self.procs.retain(|proc| proc.step != *of);
                 said(true, "the end of the process", Finding::Nothing)
@@ -737,7 +744,8 @@ impl World {
         match self.setup.tables {
             Tables::Works => {
                 let added: Vec<String> = self.tables.iter().filter(|name| is_added(name)).cloned().collect();
-                let tables = added.iter().map(|name| RemovedTable { table: TableName::new("public", name), rows: None });
+                let tables =
+                    added.iter().map(|name| RemovedTable { table: TableName::new("public", name), rows: None });
                 let removal = RemovalFinding { tables: tables.collect(), attempts: 1, ..RemovalFinding::default() };
                 self.tables.retain(|name| !is_added(name));
                 Outcome::succeeded("the tables were moved", Finding::Removal(removal))
@@ -835,10 +843,12 @@ impl World {
             assert!(ids.insert(notice.id.clone()), "two notices are called {}", notice.id);
             for channel in &notice.channels {
                 let label = format!("{}/{channel}", notice.contact);
-                let open = self.state.owed.iter().any(|owed| owed.notice.id == notice.id && owed.open.contains(channel));
-                let cancelled = self.journal.iter().any(
-                    |entry| matches!(&entry.record, Record::NoticeCancelled { notice: one } if *one == notice.id),
-                );
+                let open =
+                    self.state.owed.iter().any(|owed| owed.notice.id == notice.id && owed.open.contains(channel));
+                let cancelled = self
+                    .journal
+                    .iter()
+                    .any(|entry| matches!(&entry.record, Record::NoticeCancelled { notice: one } if *one == notice.id));
                 let dead = self.setup.dead.contains(&label.as_str());
                 let delivered = self.delivered.contains_key(&(notice.id.clone(), label.clone()));
                 assert!(
