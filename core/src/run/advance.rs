@@ -15,6 +15,8 @@ use crate::plan::{Method, OnCommandFailure, Stage};
 
 /// How often a rung's work may be started again after interruptions.
 const ACTS_AT_MOST: u32 = 3;
+/// How many steps in a row may be interrupted: a step that ends the program each time must not do so for ever.
+const INTERRUPTIONS_AT_MOST: u32 = 5;
 /// Time for steps that have no limit of their own in the plan.
 const STEP_TIME: SignedDuration = SignedDuration::from_secs(60);
 /// Time for the preflight's checks.
@@ -157,6 +159,9 @@ fn ladder(window: &Window, rollback: &Rollback, now: Timestamp) -> Option<Record
     if busy || window.hold.is_some() {
         return None;
     }
+    if let Some(reason) = interrupted_too_often(window) {
+        return Some(operator(window, reason));
+    }
     match nothing_runs_on(window, now) {
         Next::Do(record) => return Some(*record),
         // Whoever waited for the process is about to see that it is gone.
@@ -172,6 +177,11 @@ fn ladder(window: &Window, rollback: &Rollback, now: Timestamp) -> Option<Record
         },
         last => Some(between_rungs(window, rollback, last, now)),
     }
+}
+
+fn interrupted_too_often(window: &Window) -> Option<String> {
+    let often = window.interruptions >= INTERRUPTIONS_AT_MOST;
+    often.then(|| format!("rollbackd was interrupted {} times in a row, and came no further", window.interruptions))
 }
 
 /// Before anything is rolled back, no migration and no interrupted script may go on.
@@ -419,6 +429,9 @@ fn resolving(window: &Window, forced: bool, who: &str, proof: &Proof, now: Times
         return None;
     }
     let rollback = window.rollback.as_ref()?;
+    if let Some(reason) = interrupted_too_often(window) {
+        return Some(Record::ResolutionFailed { reason });
+    }
     if forced {
         return match open_last(window, rollback, now) {
             Next::Do(record) => Some(*record),

@@ -60,6 +60,7 @@ impl State {
                     migration_ended: None,
                     orphan: None,
                     unending: None,
+                    interruptions: 0,
                     verdict: Verdict::Healthy,
                     paging: Vec::new(),
                     rollback: None,
@@ -219,6 +220,7 @@ impl Window {
                         proof: Proof::default(),
                     };
                     self.rollback.iter_mut().for_each(Rollback::retry_openings);
+                    self.interruptions = 0;
                 }
             }
             Record::ResolutionFailed { .. } => {
@@ -301,6 +303,9 @@ impl Window {
         let Some(place) = self.in_flight.iter().position(|running| running.number == number) else { return };
         let running = self.in_flight.remove(place);
         let known = outcome.result != StepResult::Unknown;
+        if !running.step.is_migration() {
+            self.interruptions = if known { 0 } else { self.interruptions.saturating_add(1) };
+        }
         if let (false, Some(process)) = (known, running.process) {
             self.orphan = Some(Orphan { step: number, process });
         }

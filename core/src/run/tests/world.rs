@@ -500,7 +500,7 @@ impl World {
         Ok(ready)
     }
 
-    pub(super) fn feed(&mut self, event: Event) -> Result<(), Crashed> {
+    fn feed(&mut self, event: Event) -> Result<(), Crashed> {
         let entries = match decide(&self.state, &self.plan, self.now, event) {
             Ok(entries) => entries,
             Err(refusal) => {
