@@ -11,8 +11,8 @@ use super::output::Terminal;
 use super::place::{load, open_journal};
 use super::{Exit, Stop};
 use crate::driver::End;
-use crate::logging;
 use crate::runtime::{Runtime, choose, read_all};
+use crate::{logging, systemd};
 
 /// Runs until it is told to stop. A configuration that was frozen for an open window is left with that window.
 pub(super) async fn run(path: &Path, _terminal: &mut Terminal) -> anyhow::Result<Exit> {
@@ -36,6 +36,7 @@ pub(super) async fn run(path: &Path, _terminal: &mut Terminal) -> anyhow::Result
         let end = tokio::select! {
             end = runtime.ended() => end,
             name = signals.next() => {
+                systemd::stopping();
                 tracing::info!(event = "daemon.stopping", signal = name, "the step in flight is brought to its end");
                 Ok(End::Asked)
             }

@@ -23,7 +23,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use rollbackd_core::judge::{Assessment, Judge};
 use rollbackd_core::plan::Plan;
-use rollbackd_core::run::decide::{conclude, decide};
+use rollbackd_core::run::decide::{concerns, conclude, decide};
 use rollbackd_core::run::event::{DueOpening, Event, Refusal};
 use rollbackd_core::run::pending::{Pending, pending};
 use rollbackd_core::run::record::{Entry, Record};
@@ -181,8 +181,8 @@ impl Driver {
         (driver, watch)
     }
 
-    /// Runs until it is asked to end. Steps in flight are then left to the caller's tracker; what they leave
-    /// undone is found at the next start.
+    /// Runs until it is asked to end. Nothing that it started goes on after it but processes of the project's own;
+    /// what is left undone is found at the next start.
     pub async fn run(mut self, mut inbox: Inbox) -> End {
         self.parts.entries = Vec::new();
         let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -190,6 +190,7 @@ impl Driver {
         self.look().await;
         loop {
             if self.parts.until_settled && self.state.window.is_none() && self.effects.only_deliveries() {
+                self.effects.leave();
                 return End::Settled;
             }
             let now = clock::now();
@@ -202,6 +203,7 @@ impl Driver {
             tokio::select! {
                 () = self.cancel.cancelled() => {
                     self.drain().await;
+                    self.effects.leave();
                     return End::Asked;
                 }
                 Some(report) = self.reports.recv() => self.report(report).await,
@@ -287,7 +289,7 @@ impl Driver {
     /// Asks the judge, and hands on what it says while a window is open.
     async fn assess(&mut self) {
         self.assessment = self.judge.assess(clock::now());
-        if self.state.window.is_some() {
+        if concerns(&self.state, &self.assessment) {
             self.handle(Event::Assessed(self.assessment.clone())).await.ok();
         }
     }
@@ -340,8 +342,11 @@ impl Driver {
     /// Decides, appends, applies.
     async fn handle(&mut self, event: Event) -> Result<(), Refusal> {
         let entries = decide(&self.state, &self.parts.plan, clock::now(), event)?;
-        if entries.is_empty() || !self.append(&entries).await {
+        if entries.is_empty() {
             return Ok(());
+        }
+        if !self.append(&entries).await {
+            return Err(Refusal { message: "the journal cannot be written and rollbackd is ending".to_owned() });
         }
         let state = Arc::make_mut(&mut self.state);
         for entry in &entries {

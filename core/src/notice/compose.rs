@@ -22,8 +22,8 @@ struct Draft {
 }
 
 impl Draft {
-    fn new(event: NoticeEvent, summary: String, details: Vec<String>) -> Self {
-        Self { event, summary: sentence(&summary), details, reason: None }
+    fn new(event: NoticeEvent, summary: impl AsRef<str>, details: Vec<String>) -> Self {
+        Self { event, summary: sentence(summary.as_ref()), details, reason: None }
     }
 }
 
@@ -53,12 +53,14 @@ pub(crate) fn owed(record: &Record, window: Option<&Window>, plan: &Plan, at: Ti
         (_, Some(window)) => drafts(record, window),
         (_, None) => Vec::new(),
     };
+    // Several openings may be left out at once; a window's notices have their sequence.
+    let serial = if let Record::OpeningMissed { opening, .. } = record { *opening } else { at }.as_millisecond();
     let mut notices = Vec::new();
     let mut sequence = window.map_or(0, |window| window.messages);
     for draft in drafts {
         sequence += 1;
         let message = message(draft, record, window, plan, sequence);
-        notices.extend(address(&message, window, window.map_or(plan, |window| &window.plan), at, at.as_millisecond()));
+        notices.extend(address(&message, window, window.map_or(plan, |window| &window.plan), at, serial));
     }
     notices
 }
@@ -316,7 +318,7 @@ fn recovered_details(window: &Window) -> Vec<String> {
         .collect();
     if let Some(rollback) = &window.rollback {
         details.insert(0, format!("Why: {}", rollback.trigger.sentence()));
-        let act = rollback.attempts.last().and_then(|attempt| attempt.act.as_ref());
+        let act = rollback.attempts.last().and_then(|attempt| attempt.act.as_ref()).filter(|act| act.is_success());
         details.extend(act.map(|act| format!("Done: {}", act.detail)));
     }
     details.extend(window.backup_directory.iter().map(|place| format!("Backup from before the migration: {place}")));

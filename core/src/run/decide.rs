@@ -33,6 +33,17 @@ pub fn decide(state: &State, plan: &Arc<Plan>, now: Timestamp, event: Event) -> 
     Ok(draft.entries)
 }
 
+/// Whether an assessment can lead to anything in this state. It spares the many samples that change nothing.
+pub fn concerns(state: &State, assessment: &Assessment) -> bool {
+    state.window.as_ref().is_some_and(|window| {
+        let changed = window.verdict != assessment.verdict;
+        changed
+            || !assessment.breached.is_empty()
+            || !window.paging.is_empty()
+            || matches!(window.phase, Phase::Preparing)
+    })
+}
+
 /// Like [`decide`], but nothing new is begun: for the end of a step that comes in while the program is ending.
 pub fn conclude(state: &State, plan: &Arc<Plan>, now: Timestamp, event: Event) -> Vec<Entry> {
     let mut draft = Draft { state: state.clone(), plan, now, entries: Vec::new() };
@@ -55,19 +66,29 @@ impl Draft<'_> {
     fn push(&mut self, record: Record) {
         let settles = matches!(record, Record::WindowSettled { .. });
         let settled = if settles { self.state.window.clone() } else { None };
-        let written = self.write(record, settled.as_ref());
+        let written = self.write(record);
         let window = if settles { settled.as_ref() } else { self.state.window.as_ref() };
         for notice in notice::compose::owed(&written, window, self.plan, self.now) {
-            self.write(Record::NoticeOwed { notice }, settled.as_ref());
+            self.write(Record::NoticeOwed { notice });
         }
     }
 
-    /// Writes a record; `settled` is the window that the batch has settled, whose records these still are.
-    fn write(&mut self, record: Record, settled: Option<&Window>) -> Record {
-        let window = if let Record::WindowOpened { id, .. } = &record {
-            Some(id.clone())
+    /// Writes a record. What becomes of a notice belongs to the notice's window, even when that one is settled.
+    fn write(&mut self, record: Record) -> Record {
+        let about = if let Record::NoticeOwed { notice } = &record {
+            Some(notice)
+        } else if let Record::NoticeDelivered { notice, .. }
+        | Record::NoticeDead { notice, .. }
+        | Record::NoticeCancelled { notice } = &record
+        {
+            self.state.owed.iter().map(|owed| &owed.notice).find(|owed| owed.id == *notice)
         } else {
-            self.state.window.as_ref().or(settled).map(|window| window.id.clone())
+            None
+        };
+        let window = match (&record, about) {
+            (Record::WindowOpened { id, .. }, _) => Some(id.clone()),
+            (_, Some(notice)) => notice.message.window.clone(),
+            (_, None) => self.state.window.as_ref().map(|window| window.id.clone()),
         };
         let entry = Entry { seq: self.state.seq + 1, at: self.now, window, record };
         self.state.apply(&entry);
@@ -238,7 +259,7 @@ impl Draft<'_> {
                 let undeliverable = notice::compose::undeliverable(&lost, &channel, &reason, self.plan, self.now);
                 self.push(Record::NoticeDead { notice, channel, reason });
                 for notice in undeliverable {
-                    self.write(Record::NoticeOwed { notice }, None);
+                    self.write(Record::NoticeOwed { notice });
                 }
             }
         }
