@@ -196,7 +196,8 @@ fn outcome(step: &Step, result: u8, finding: u8, now: Timestamp) -> Outcome {
     let fitting = match step {
         Step::Backup => {
             let catalog = Catalog::default();
-            let baseline = Baseline { at: now, server_version: "17.2".to_owned(), catalog, counts: vec![] };
+            let baseline =
+                Baseline { at: now, server_version: "17.2".to_owned(), catalog, counts: vec![], identities: vec![] };
             Finding::Backup { directory: "b".to_owned(), bytes: 1, baseline: Arc::new(baseline) }
         }
         Step::ReadGate { .. } => Finding::Gate { prior: "as it was".to_owned() },
