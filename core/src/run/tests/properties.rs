@@ -6,7 +6,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use super::world::{at, contact, evidence, gate, plan, request, script_rung, secs, tables_rung};
+use super::setup::{at, contact, gate, plan, script_rung, secs, tables_rung};
+use super::world::{evidence, request};
 use crate::baseline::{Baseline, Catalog, Difference, ObjectId, ObjectKind};
 use crate::judge::{Assessment, Verdict};
 use crate::plan::{Consequence, Method, OnCommandFailure, Plan, WindowPlan};
@@ -383,7 +384,9 @@ proptest! {
         let (mut now, mut state) = (at(0), State::default());
         let feed = |state: &mut State, now, event| {
             let entries = decide(state, &plan, now, event).unwrap_or_default();
-            entries.iter().for_each(|entry| state.apply(entry));
+            for entry in &entries {
+                state.apply(entry);
+            }
         };
         for (gap, one) in beginning(2) {
             now += secs(gap);
