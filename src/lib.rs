@@ -4,20 +4,26 @@
 //! What is decided is in [`rollbackd_core`]; this crate does it. Dependencies run one way:
 //! `main → cli → driver → adapters → core`.
 
+pub mod alarm;
 pub mod backup;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod driver;
+pub mod frozen;
 pub mod gate;
 pub mod journal;
+pub mod logging;
 pub mod metrics;
 pub mod notify;
 pub mod postgres;
 pub mod preflight;
 pub mod process;
 pub mod rung;
+pub mod runtime;
 pub mod server;
 pub mod signal;
+pub mod systemd;
+pub mod user;
 pub mod verify;

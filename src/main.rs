@@ -1,3 +1,5 @@
 //! The command line's entry.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    rollbackd::cli::main()
+}

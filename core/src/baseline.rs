@@ -215,6 +215,19 @@ pub struct Baseline {
     pub catalog: Catalog,
     /// The rows of every original table under the snapshot.
     pub counts: Vec<RowCount>,
+    /// Every table's own number in the server, which it keeps when it is renamed or moved: an original under another
+    /// name is not a new table.
+    #[serde(default)]
+    pub identities: Vec<TableIdentity>,
+}
+
+/// A table and the number that the server knows it by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableIdentity {
+    /// The server's number (`pg_class.oid`).
+    pub oid: u32,
+    /// Its name when the baseline was taken.
+    pub table: TableName,
 }
 
 /// An object whose definition is not the baseline's.
@@ -238,6 +251,13 @@ pub struct Difference {
     pub removed: Vec<ObjectId>,
     /// In both, defined differently.
     pub changed: Vec<Change>,
+}
+
+impl Baseline {
+    /// The baseline's name of the table with this number.
+    pub fn table_by_oid(&self, oid: u32) -> Option<&TableName> {
+        self.identities.iter().find(|identity| identity.oid == oid).map(|identity| &identity.table)
+    }
 }
 
 impl Catalog {
@@ -331,17 +351,15 @@ impl Difference {
     }
 }
 
-/// `1 table`, `2 tables`, `2 policies`, `3 indexes`.
+/// `1 table`, `2 tables`, `2 policies`, `3 indexes`, `2 keys`.
 pub fn counted(count: usize, noun: &str) -> String {
     if count == 1 {
         return format!("1 {noun}");
     }
-    let plural = if let Some(stem) = noun.strip_suffix('y') {
-        format!("{stem}ies")
-    } else if noun.ends_with('x') || noun.ends_with('s') {
-        format!("{noun}es")
-    } else {
-        format!("{noun}s")
+    let plural = match noun.strip_suffix('y') {
+        Some(stem) if !stem.ends_with(['a', 'e', 'i', 'o', 'u']) => format!("{stem}ies"),
+        _ if noun.ends_with('x') || noun.ends_with('s') => format!("{noun}es"),
+        _ => format!("{noun}s"),
     };
     format!("{count} {plural}")
 }

@@ -1,9 +1,9 @@
 //! What a child prints: kept for people, never allowed to fill a disk or our memory.
 
-use std::fs::OpenOptions;
+use std::fs::{DirBuilder, OpenOptions};
 use std::future::Future;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::Stdio;
@@ -45,6 +45,9 @@ impl Capture {
         };
         let shown = path.display().to_string();
         let opened = tokio::task::spawn_blocking(move || {
+            if let Some(directory) = path.parent() {
+                DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+            }
             let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
             io::Result::Ok(Appended { path, file, cuts: 0, before: Tail::default() })
         });

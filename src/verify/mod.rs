@@ -5,8 +5,10 @@
 
 mod auth;
 mod command;
-mod database;
 mod http;
+mod integrity;
+mod sql;
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -98,10 +100,13 @@ async fn attempt(
     client: &Result<Client, String>,
     limit: Duration,
 ) -> Result<String, String> {
+    let database = &context.config.database;
     match &check.kind {
-        CheckKind::Tables => bound(limit, database::tables(context)).await,
-        CheckKind::Integrity { default, tables } => bound(limit, database::integrity(context, *default, tables)).await,
-        CheckKind::Sql { query } => bound(limit, database::sql(context, query)).await,
+        CheckKind::Tables => bound(limit, tables::check(database, context.baseline)).await,
+        CheckKind::Integrity { default, tables } => {
+            bound(limit, integrity::check(database, context.baseline, *default, tables)).await
+        }
+        CheckKind::Sql { query } => bound(limit, sql::check(database, query)).await,
         CheckKind::Auth { url, apikey, email, password } => {
             let account = auth::Account { url, apikey: apikey.as_ref(), email, password };
             auth::check(client.as_ref()?, account, limit).await

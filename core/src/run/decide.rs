@@ -34,6 +34,17 @@ pub fn decide(state: &State, plan: &Arc<Plan>, now: Timestamp, event: Event) -> 
     Ok(draft.entries)
 }
 
+/// Whether an assessment can lead to anything in this state. It spares the many samples that change nothing.
+pub fn concerns(state: &State, assessment: &Assessment) -> bool {
+    state.window.as_ref().is_some_and(|window| {
+        let changed = window.verdict != assessment.verdict;
+        changed
+            || !assessment.breached.is_empty()
+            || !window.paging.is_empty()
+            || matches!(window.phase, Phase::Preparing)
+    })
+}
+
 /// Like [`decide`], but nothing new is begun: for the end of a step that comes in while the program is ending.
 pub fn conclude(state: &State, plan: &Arc<Plan>, now: Timestamp, event: Event) -> Vec<Entry> {
     let mut draft = Draft { state: state.clone(), plan, now, entries: Vec::new() };
@@ -278,7 +289,7 @@ impl Draft<'_> {
                 | Ask::Acknowledge => refuse("no window is open; `rollbackd window open` opens one"),
             };
         };
-        for record in answer(window, who, reason, &ask, self.now)? {
+        for record in answer(window, who, reason, &ask)? {
             self.push(record);
         }
         if matches!(ask, Ask::Acknowledge) {
@@ -314,7 +325,7 @@ fn verdict_detail(assessment: &Assessment) -> String {
 }
 
 /// What a request leads to in an open window, or why it cannot be carried out.
-fn answer(window: &Window, who: String, reason: String, ask: &Ask, now: Timestamp) -> Result<Vec<Record>, Refusal> {
+fn answer(window: &Window, who: String, reason: String, ask: &Ask) -> Result<Vec<Record>, Refusal> {
     let state = window.state_name().as_str();
     let id = &window.id;
     match ask {
@@ -354,7 +365,7 @@ fn answer(window: &Window, who: String, reason: String, ask: &Ask, now: Timestam
                 refuse(format!("window {id} is {state} already; there is one rollback a window"))
             }
         },
-        Ask::Approve | Ask::Decline => approval(window, who, reason, matches!(ask, Ask::Approve), now),
+        Ask::Approve | Ask::Decline => approval(window, who, reason, matches!(ask, Ask::Approve)),
         Ask::Acknowledge if window.rollback.is_none() => refuse(format!("window {id} has no incident")),
         Ask::Acknowledge => Ok(vec![Record::Acknowledged { who, reason }]),
     }
@@ -398,8 +409,8 @@ fn cancelled(window: &Window, who: &str, reason: &str, abandon: bool) -> Result<
     }
 }
 
-fn approval(window: &Window, who: String, reason: String, yes: bool, now: Timestamp) -> Result<Vec<Record>, Refusal> {
-    let waiting = window.rollback.as_ref().filter(|rollback| rollback.waiting_since.is_some_and(|since| since <= now));
+fn approval(window: &Window, who: String, reason: String, yes: bool) -> Result<Vec<Record>, Refusal> {
+    let waiting = window.rollback.as_ref().filter(|rollback| rollback.waiting_since.is_some());
     let rung = waiting.and_then(|rollback| rollback.attempts.last()).map(|attempt| attempt.rung);
     match rung {
         Some(rung) if yes => Ok(vec![Record::ApprovalGiven { rung, who, reason }]),

@@ -45,7 +45,7 @@ pub struct Counts {
     pub notices: BTreeMap<(String, &'static str), u64>,
     /// Deliveries given up.
     pub dead_lettered: u64,
-    /// Decisions taken, by name: `rollback`, `page`, `hold`, `pass`, `refuse`.
+    /// Decisions taken, by name: `rollback`, `page`, `freeze`, `pass`, `refuse`.
     pub decisions: BTreeMap<&'static str, u64>,
 }
 

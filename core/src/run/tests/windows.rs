@@ -34,7 +34,7 @@ fn a_preflight_that_fails_refuses_the_window() {
     assert_eq!(world.story(), "| open preflight- refused");
     assert_eq!(world.told("Operations"), "window.opened window.refused");
     let last = world.notices().last().expect("a notice");
-    assert_eq!(last.message.summary, "window shop-20261122T020000Z: the preflight failed");
+    assert_eq!(last.message.summary, "The preflight failed.");
     assert_eq!(last.message.state, "refused");
 }
 
@@ -44,7 +44,7 @@ fn signals_that_are_bad_before_refuse_the_window() {
     assert_eq!(world.story(), "| open preflight+ breached refused");
     assert_eq!(world.told("Operations"), "window.opened window.refused");
     let last = world.notices().last().expect("a notice");
-    assert!(last.message.summary.ends_with("the signals were not healthy for 30s: signal api was bad"), "{last:?}");
+    assert!(last.message.summary.ends_with("he signals were not healthy for 30s: signal api was bad."), "{last:?}");
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn an_application_that_breaks_during_the_backup_refuses_the_window() {
     let world = World::run(Setup { sick_at: Some(20), backup_takes: 100, ..Setup::default() });
     assert_eq!(world.story(), "| open preflight+ warm breached refused");
     let last = world.notices().last().expect("a notice");
-    assert!(last.message.summary.contains("the application broke before the migration started"), "{last:?}");
+    assert!(last.message.summary.contains("he application broke before the migration started"), "{last:?}");
 }
 
 #[test]

@@ -1,0 +1,85 @@
+//! `rollbackd check`: is the configuration valid, and online: would a rollback work?
+
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Args;
+use rollbackd_core::baseline::counted;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::checks::{CheckLine, table};
+use super::output::{self, Terminal};
+use super::{Exit, Json};
+use crate::config;
+use crate::preflight;
+
+/// Time for all preflight checks.
+const ONLINE: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Run all preflight checks too
+    #[arg(long)]
+    online: bool,
+    #[command(flatten)]
+    json: Json,
+}
+
+/// `check --json`.
+#[derive(Debug, Serialize)]
+struct Answer {
+    valid: bool,
+    problems: Value,
+    warnings: Value,
+    checks: Vec<CheckLine>,
+}
+
+pub(super) async fn run(path: &Path, arguments: Arguments, terminal: &mut Terminal) -> anyhow::Result<Exit> {
+    let json = arguments.json.json;
+    let loaded = match config::load(path) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            if json {
+                let none = Value::Array(Vec::new());
+                let answer = Answer { valid: false, problems: problems.to_json(), warnings: none, checks: Vec::new() };
+                terminal.print_json(&answer)?;
+            } else {
+                output::raw(&problems.render_for_stderr());
+            }
+            return Ok(Exit::Configuration);
+        }
+    };
+    let config = loaded.config;
+    let checks = if arguments.online { preflight::run(&config, ONLINE).await } else { Vec::new() };
+    let exit = if checks.iter().all(|check| check.passed) { Exit::Done } else { Exit::Failed };
+    let views: Vec<CheckLine> = checks.iter().map(CheckLine::from).collect();
+    if json {
+        let problems = Value::Array(Vec::new());
+        let answer = Answer { valid: true, problems, warnings: loaded.warnings.to_json(), checks: views };
+        terminal.print_json(&answer)?;
+        return Ok(exit);
+    }
+    if !loaded.warnings.is_empty() {
+        output::raw(&loaded.warnings.render_for_stderr());
+    }
+    let counts = [
+        counted(config.signals.len(), "signal"),
+        counted(config.rules.len(), "rule"),
+        counted(config.rollback.rungs.len(), "rung"),
+        counted(config.checks.len(), "check"),
+        counted(config.contacts.len(), "contact"),
+    ];
+    terminal.print(&format!("{} is valid: {}\n", path.display(), counts.join(", ")))?;
+    if arguments.online {
+        terminal.print(&format!("\n{}", table(terminal.paint, &views)))?;
+        let failed = views.iter().filter(|check| !check.passed).count();
+        let verdict = if failed == 0 {
+            "\nEverything that a rollback needs is there.\n".to_owned()
+        } else {
+            format!("\n{} failed: a window would be refused.\n", counted(failed, "check"))
+        };
+        terminal.print(&verdict)?;
+    }
+    Ok(exit)
+}

@@ -1,0 +1,215 @@
+//! What a removal takes: the tables, closed over what must come along, and what hangs on them.
+//!
+//! It is derived from the live catalog every time, never remembered: after a crash, or after somebody has changed
+//! something meanwhile, what is there now counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rollbackd_core::baseline::TableName;
+use rollbackd_core::plan::TableChoice;
+use tokio_postgres::GenericClient;
+
+use super::Job;
+use super::dependent::{self, Collateral, Fate, Known};
+use crate::postgres::{Failure, during};
+
+/// A table that goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Member {
+    /// The server's number.
+    pub(crate) oid: u32,
+    /// Its name.
+    pub(crate) table: TableName,
+    /// Whether it is a foreign table, which holds no rows here.
+    pub(crate) foreign: bool,
+}
+
+/// What a removal takes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Scope {
+    /// The tables, in order of their names.
+    pub(crate) members: Vec<Member>,
+    /// What goes along.
+    pub(super) collateral: BTreeSet<Collateral>,
+    /// What stands in the way.
+    pub(crate) survivors: BTreeSet<String>,
+    /// Foreign keys from the tables to tables that stay.
+    pub(super) keys: Vec<Key>,
+    /// Pairs of tables that a foreign key or inheritance ties together.
+    pub(super) ties: Vec<(u32, u32)>,
+}
+
+/// A foreign key to a table that stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Key {
+    /// Its table.
+    pub(super) member: u32,
+}
+
+struct Found {
+    member: Member,
+    /// The tables that it inherits from or is a partition of.
+    parents: Vec<u32>,
+}
+
+/// Derives the scope from the catalog.
+pub(crate) async fn derive(client: &impl GenericClient, job: &Job<'_>) -> Result<Scope, Failure> {
+    let database = &job.config.database;
+    let known =
+        Known { baseline: job.baseline, original: &database.original_tables, protected: &database.protected_schemas };
+    let tables = tables(client).await?;
+    let mut scope = Scope::default();
+    let mut members = BTreeSet::new();
+    let mut joining = chosen(job, known, &tables, &mut scope.survivors);
+    while !joining.is_empty() && scope.survivors.is_empty() {
+        for oid in joining {
+            scope.survivors.extend(objection(oid, known, &tables));
+            members.insert(oid);
+        }
+        scope.collateral.clear();
+        joining = Vec::new();
+        let oids: Vec<u32> = members.iter().copied().collect();
+        for dependent in dependent::read(client, &oids).await? {
+            match dependent.fate(&members, known) {
+                Fate::Implied => {}
+                Fate::Joins { oid } => joining.push(oid),
+                Fate::Goes(collateral) => {
+                    scope.collateral.insert(collateral);
+                }
+                Fate::Survives(words) => {
+                    scope.survivors.insert(words);
+                }
+            }
+        }
+    }
+    let oids: Vec<u32> = members.iter().copied().collect();
+    (scope.keys, scope.ties) = ties(client, &oids).await?;
+    scope.members = members.iter().filter_map(|oid| tables.get(oid)).map(|found| found.member.clone()).collect();
+    scope.members.sort_by(|a, b| a.table.cmp(&b.table));
+    Ok(scope)
+}
+
+/// The tables that were asked for, where they exist.
+fn chosen(
+    job: &Job<'_>,
+    known: Known<'_>,
+    tables: &BTreeMap<u32, Found>,
+    survivors: &mut BTreeSet<String>,
+) -> Vec<u32> {
+    match &job.removal.tables {
+        TableChoice::Named(names) => {
+            let mut wanted = BTreeSet::new();
+            for name in names {
+                match TableName::parse(name, &job.config.database.schema) {
+                    Ok(table) => {
+                        wanted.insert(table);
+                    }
+                    Err(reason) => {
+                        survivors.insert(reason);
+                    }
+                }
+            }
+            let oids = tables.iter().filter(|(_, found)| wanted.contains(&found.member.table));
+            oids.map(|(oid, _)| *oid).collect()
+        }
+        TableChoice::Added => tables
+            .iter()
+            .filter(|(_, found)| {
+                let table = &found.member.table;
+                !known.baseline.catalog.has_table(table)
+                    && !known.original.contains(table)
+                    && !known.protected.contains(&table.schema)
+            })
+            .map(|(oid, _)| *oid)
+            .collect(),
+    }
+}
+
+/// Why this table may not go, if it may not.
+fn objection(oid: u32, known: Known<'_>, tables: &BTreeMap<u32, Found>) -> Option<String> {
+    let Some(found) = tables.get(&oid) else {
+        return Some(format!("a table of an extension (number {oid}) depends on it"));
+    };
+    let table = &found.member.table;
+    known.objection(oid, table).or_else(|| {
+        // What is stored in it is seen through its parent.
+        let parent = found.parents.iter().filter_map(|parent| tables.get(parent)).find_map(|parent| {
+            known.objection(parent.member.oid, &parent.member.table)?;
+            Some(&parent.member.table)
+        })?;
+        Some(format!("table {table} is a part of {parent}, which is in the baseline"))
+    })
+}
+
+/// Every table that a removal could take.
+async fn tables(client: &impl GenericClient) -> Result<BTreeMap<u32, Found>, Failure> {
+    let doing = "reading the tables";
+    let sql = "select c.oid, n.nspname::text, c.relname::text, c.relkind = 'f', \
+                 array(select i.inhparent from pg_inherits i where i.inhrelid = c.oid) \
+               from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+               where c.relkind in ('r', 'p', 'f') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema' \
+                 and n.nspname !~ '^rollbackd_[0-9]{8}t[0-9]{6}z$' \
+                 and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid \
+                                   and d.deptype = 'e')";
+    let rows = client.query(sql, &[]).await.map_err(during(doing))?;
+    rows.iter()
+        .map(|row| {
+            let oid = row.try_get(0)?;
+            let table = TableName { schema: row.try_get(1)?, name: row.try_get(2)? };
+            Ok((oid, Found { member: Member { oid, table, foreign: row.try_get(3)? }, parents: row.try_get(4)? }))
+        })
+        .collect::<Result<_, _>>()
+        .map_err(during(doing))
+}
+
+/// The foreign keys that lead out of the set, and the pairs that are tied inside it.
+async fn ties(client: &impl GenericClient, oids: &[u32]) -> Result<(Vec<Key>, Vec<(u32, u32)>), Failure> {
+    let doing = "reading foreign keys";
+    let sql = "select conrelid, confrelid from pg_constraint \
+               where contype = 'f' and conrelid = any($1::oid[]) \
+               union all \
+               select inhrelid, inhparent from pg_inherits where inhrelid = any($1::oid[]) \
+               order by 1, 2";
+    let rows = client.query(sql, &[&oids]).await.map_err(during(doing))?;
+    let (mut keys, mut ties) = (Vec::new(), Vec::new());
+    for row in &rows {
+        let (member, other): (u32, u32) =
+            (row.try_get(0).map_err(during(doing))?, row.try_get(1).map_err(during(doing))?);
+        if oids.contains(&other) {
+            ties.push((member, other));
+        } else {
+            keys.push(Key { member });
+        }
+    }
+    Ok((keys, ties))
+}
+
+impl Scope {
+    /// The first tables that can go in one transaction: at most `limit`, but never a part of a group that is tied
+    /// together, because `drop` has to name all of it at once.
+    pub(super) fn tied_batch(&self, limit: usize) -> Vec<Member> {
+        let mut group: BTreeMap<u32, u32> = self.members.iter().map(|member| (member.oid, member.oid)).collect();
+        let root = |group: &BTreeMap<u32, u32>, mut oid: u32| {
+            while let Some(above) = group.get(&oid).filter(|above| **above != oid) {
+                oid = *above;
+            }
+            oid
+        };
+        for (a, b) in &self.ties {
+            let (a, b) = (root(&group, *a), root(&group, *b));
+            group.insert(a, b);
+        }
+        let mut groups: BTreeMap<u32, Vec<Member>> = BTreeMap::new();
+        for member in &self.members {
+            groups.entry(root(&group, member.oid)).or_default().push(member.clone());
+        }
+        let mut batch = Vec::new();
+        for tied in groups.into_values() {
+            if batch.is_empty() || batch.len() + tied.len() <= limit {
+                batch.extend(tied);
+            }
+        }
+        batch.sort_by(|a: &Member, b: &Member| a.table.cmp(&b.table));
+        batch
+    }
+}

@@ -1,0 +1,84 @@
+//! Reads the catalog and compares it with the baseline. A script's exit code is a claim; this is the fact.
+
+use std::time::Duration;
+
+use rollbackd_core::baseline::{Baseline, Catalog};
+use rollbackd_core::run::step::{Finding, Outcome};
+
+use super::Patience;
+use crate::config::model::Config;
+use crate::postgres::{Failure, catalog};
+
+/// Compares now with the baseline. A database that is down is tried again until `within` is nearly spent.
+pub async fn run(config: &Config, baseline: &Baseline, within: Duration) -> Outcome {
+    let mut patience = Patience::new(within);
+    loop {
+        let session = match patience.connect(&config.database).await {
+            Ok(session) => session,
+            Err(error) => return Outcome::failed(format!("the catalog could not be read: {error}")),
+        };
+        let failure = match tokio::time::timeout(patience.left(), catalog::read(session.client())).await {
+            Ok(Ok(now)) => return compared(config, baseline, &now),
+            Ok(Err(failure)) => failure,
+            Err(_elapsed) => {
+                let seconds = within.as_secs_f64();
+                return Outcome::timed_out(format!("the catalog could not be read within {seconds:.1} s"));
+            }
+        };
+        if !may_pass(&failure) || !patience.pause().await {
+            return Outcome::failed(failure.to_string());
+        }
+    }
+}
+
+fn may_pass(failure: &Failure) -> bool {
+    failure.is_lost() || failure.is_lock_timeout() || failure.is_statement_timeout() || failure.is_moving_catalog()
+}
+
+fn compared(config: &Config, baseline: &Baseline, now: &Catalog) -> Outcome {
+    let difference = baseline.catalog.difference(now, &config.database.protected_schemas);
+    Outcome::succeeded(difference.summary(), Finding::Difference { difference })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::cluster::{Cluster, Stop};
+    use crate::postgres::testing::{self, Fixture};
+
+    #[tokio::test]
+    async fn what_the_migration_did_is_found() {
+        let fixture = Fixture::new().await;
+        fixture.sql("create table posts (id int); create schema auth").await;
+        let baseline = fixture.baseline().await;
+        fixture
+            .sql("create table pages (id int primary key); create table auth.users (); alter table posts add x int")
+            .await;
+        let outcome = run(&fixture.config(), &baseline, Duration::from_secs(20)).await;
+        assert_eq!(outcome.detail, "1 table added, 1 column added");
+        assert!(outcome.is_success());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_comes_back_is_waited_for_and_one_that_does_not_is_reported() {
+        let directory = tempfile::Builder::new().prefix("rollbackd-").tempdir_in("/tmp").expect("a directory");
+        std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .expect("rights");
+        let mut cluster = Cluster::start(&directory.path().join("c")).await.expect("a server");
+        let config = testing::config(testing::database(&cluster.url("postgres")), directory.path().to_owned());
+        let baseline = Baseline {
+            at: jiff::Timestamp::UNIX_EPOCH,
+            server_version: String::new(),
+            catalog: Catalog::default(),
+            counts: Vec::new(),
+            identities: Vec::new(),
+        };
+        cluster.stop(Stop::Immediate).await.expect("stops");
+        let outcome = run(&config, &baseline, Duration::from_secs(1)).await;
+        assert!(!outcome.is_success());
+        assert!(outcome.detail.contains("cannot be reached"), "{}", outcome.detail);
+        let (outcome, started) = tokio::join!(run(&config, &baseline, Duration::from_secs(60)), cluster.start_again());
+        started.expect("starts");
+        assert!(outcome.is_success(), "{}", outcome.detail);
+    }
+}

@@ -1,0 +1,274 @@
+//! Removes the tables of the migration: attempt after attempt, until they are gone, something from before the migration
+//! stands in the way, or the time is up. There is no last try without limits.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rollbackd_core::baseline::{Baseline, counted};
+use rollbackd_core::plan::{Dispose, OnBlocked, Removal};
+use rollbackd_core::run::step::{Finding, Outcome, RemovalFinding};
+
+use super::Patience;
+use crate::config::model::Config;
+use crate::postgres::Failure;
+use crate::postgres::activity::{self, Blocker};
+use crate::postgres::removal::archive::Archive;
+use crate::postgres::removal::{Attempt, Batch, Job, discard, quarantine};
+use crate::postgres::session::Session;
+
+/// How often a catalog that changes under us is looked at again. An error that stays is none of that kind.
+const MOVES: u32 = 5;
+/// How long ended sessions may take to go.
+const GOING: Duration = Duration::from_secs(2);
+
+/// Removes the tables. `window` names the directory of the archive, `window_started` the schema of the quarantine.
+pub async fn act(
+    config: &Config,
+    baseline: &Baseline,
+    removal: &Removal,
+    window: &str,
+    window_started: Timestamp,
+    within: Duration,
+) -> Outcome {
+    let commit_sent = AtomicBool::new(false);
+    let job = Job { config, baseline, removal, window, window_started, commit_sent: &commit_sent };
+    let mut work = Work {
+        job,
+        patience: Patience::new(within),
+        within,
+        found: RemovalFinding::default(),
+        kept: None,
+        in_doubt: false,
+    };
+    let end = work.run().await;
+    if let Some(directory) = work.kept.take().and_then(Archive::settle) {
+        work.found.archive.get_or_insert(directory.display().to_string());
+    }
+    work.outcome(end)
+}
+
+struct Work<'a> {
+    job: Job<'a>,
+    patience: Patience,
+    within: Duration,
+    found: RemovalFinding,
+    kept: Option<Archive>,
+    /// Whether a commit was sent whose answer did not come, and nobody has looked since.
+    in_doubt: bool,
+}
+
+/// How it ended.
+enum End {
+    Removed,
+    Stopped,
+    Failed(String),
+}
+
+/// How a try went.
+enum Try {
+    Ended(Attempt),
+    Failed(Failure),
+    TimeUp,
+}
+
+impl Work<'_> {
+    async fn run(&mut self) -> End {
+        let (mut held, mut moved) = (None, 0);
+        loop {
+            let (mut session, watcher) = match held.take() {
+                Some(sessions) => sessions,
+                None => match self.sessions().await {
+                    Ok(sessions) => sessions,
+                    Err(reason) => return End::Failed(reason),
+                },
+            };
+            self.found.attempts += 1;
+            self.job.commit_sent.store(false, Ordering::Relaxed);
+            let mut blockers = Vec::new();
+            let tried = self.attempt(&mut session, watcher.as_ref(), &mut blockers).await;
+            let lost = matches!(&tried, Try::Failed(failure) if failure.is_lost());
+            self.in_doubt = match &tried {
+                Try::Failed(_) if lost => self.in_doubt || self.job.commit_sent.load(Ordering::Relaxed),
+                Try::TimeUp => self.job.commit_sent.load(Ordering::Relaxed),
+                Try::Failed(_) | Try::Ended(_) => false,
+            };
+            let reason = match tried {
+                Try::Ended(Attempt::Nothing) => return End::Removed,
+                Try::Ended(Attempt::Stopped(survivors)) => {
+                    self.found.survivors = survivors;
+                    return End::Stopped;
+                }
+                Try::Ended(Attempt::Done(batch)) => {
+                    self.take_note(batch);
+                    self.patience.reset();
+                    held = Some((session, watcher));
+                    continue;
+                }
+                Try::Ended(Attempt::Again(reason)) => reason,
+                Try::Failed(failure) if failure.is_lock_timeout() || failure.is_statement_timeout() => {
+                    self.blocked(watcher.as_ref(), &blockers).await;
+                    failure.to_string()
+                }
+                Try::Failed(failure) if failure.is_lost() => failure.to_string(),
+                Try::Failed(failure) if failure.is_moving_catalog() && moved < MOVES => {
+                    moved += 1;
+                    failure.to_string()
+                }
+                Try::Failed(failure) => return End::Failed(failure.to_string()),
+                Try::TimeUp => {
+                    if !blockers.is_empty() {
+                        self.found.blockers = blockers.iter().map(|blocker| blocker.words.clone()).collect();
+                    }
+                    return End::Failed(self.given_up("the time was up in the middle of a try"));
+                }
+            };
+            if !self.patience.pause().await {
+                return End::Failed(self.given_up(&reason));
+            }
+            // What is left of the transaction is rolled back before the next one begins.
+            held = (!lost).then_some((session, watcher));
+        }
+    }
+
+    /// A session to work in, and one to watch it from. Without the second the work goes on, and nobody is named.
+    async fn sessions(&mut self) -> Result<(Session, Option<Session>), String> {
+        let database = &self.job.config.database;
+        let session = self.patience.connect(database).await.map_err(|error| error.to_string())?;
+        let watcher = Session::connect(database).await.ok();
+        Ok((session, watcher))
+    }
+
+    /// One try, watched by the second session.
+    async fn attempt(&mut self, session: &mut Session, watcher: Option<&Session>, blockers: &mut Vec<Blocker>) -> Try {
+        let left = self.patience.left();
+        let every =
+            (self.job.config.database.lock_timeout / 4).clamp(Duration::from_millis(10), Duration::from_millis(250));
+        let pid = activity::own_pid(session.client()).await.ok();
+        let (job, kept) = (&self.job, &mut self.kept);
+        let work = async {
+            match job.removal.dispose {
+                Dispose::Quarantine => quarantine::attempt(session.client_mut(), job, left).await,
+                Dispose::Drop { archive } => discard::attempt(session.client_mut(), job, archive, left, kept).await,
+            }
+        };
+        let watch = async {
+            if let (Some(watcher), Some(pid)) = (watcher, pid) {
+                // Its failing only means that nobody is named.
+                drop(activity::watch(watcher.client(), pid, every, blockers).await);
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            result = tokio::time::timeout(left, work) => match result {
+                Ok(Ok(attempt)) => Try::Ended(attempt),
+                Ok(Err(failure)) => Try::Failed(failure),
+                Err(_elapsed) => Try::TimeUp,
+            },
+            () = watch => Try::TimeUp,
+        }
+    }
+
+    /// Notes who was in the way, and ends them if that is allowed.
+    async fn blocked(&mut self, watcher: Option<&Session>, blockers: &[Blocker]) {
+        if blockers.is_empty() {
+            return;
+        }
+        self.found.blockers = blockers.iter().map(|blocker| blocker.words.clone()).collect();
+        let Some(watcher) = watcher else { return };
+        match self.job.removal.on_blocked {
+            OnBlocked::Wait => {}
+            OnBlocked::Terminate => {
+                let refused = activity::terminate(watcher.client(), blockers, GOING).await;
+                if refused.is_empty() {
+                    self.patience.reset();
+                }
+                self.found.blockers.extend(refused);
+            }
+        }
+    }
+
+    fn take_note(&mut self, batch: Batch) {
+        let found = &mut self.found;
+        found.tables.extend(batch.tables);
+        found.collateral.extend(batch.collateral);
+        found.sql.extend(batch.sql);
+        found.quarantine = batch.quarantine.or(found.quarantine.take());
+        found.archive = batch.archive.or(found.archive.take());
+    }
+
+    fn given_up(&self, reason: &str) -> String {
+        let tries = counted(usize::try_from(self.found.attempts).unwrap_or(usize::MAX), "try");
+        let who = match self.found.blockers.as_slice() {
+            [] => String::new(),
+            blockers => format!("; locks were held by {}", blockers.join(", ")),
+        };
+        format!("gave up after {tries} in {:.1} s: {reason}{who}", self.within.as_secs_f64())
+    }
+
+    fn outcome(self, end: End) -> Outcome {
+        let done = self.done();
+        let outcome = match end {
+            End::Removed => {
+                let detail = done.unwrap_or_else(|| match &self.found.archive {
+                    // The server's answer to our commit was lost, and the catalog says that it went through.
+                    Some(archive) => format!("nothing left to remove; rows are archived in {archive}"),
+                    None => "nothing left to remove".to_owned(),
+                });
+                return Outcome::succeeded(detail, Finding::Removal(self.found));
+            }
+            End::Stopped => {
+                let survivors = self.found.survivors.join("; ");
+                let instead = done.as_deref().unwrap_or("nothing was changed");
+                Outcome::failed(format!("objects from before the migration stand in the way: {survivors}; {instead}"))
+            }
+            End::Failed(reason) if self.in_doubt => {
+                Outcome::unknown(format!("{reason}; whether the last transaction went through is not known"))
+            }
+            End::Failed(reason) => {
+                let instead = done.as_deref().unwrap_or("nothing was changed");
+                Outcome::failed(format!("{reason}; {instead}"))
+            }
+        };
+        outcome.with(Finding::Removal(self.found))
+    }
+
+    /// What was removed, in a sentence.
+    fn done(&self) -> Option<String> {
+        let found = &self.found;
+        if found.tables.is_empty() {
+            return None;
+        }
+        let rows: u64 = found.tables.iter().filter_map(|table| table.rows).sum();
+        let uncounted = found.tables.iter().filter(|table| table.rows.is_none()).count();
+        let at_least = if uncounted > 0 { "at least " } else { "" };
+        let rows = format!("{at_least}{} {}", thousands(rows), if rows == 1 { "row" } else { "rows" });
+        let tables = counted(found.tables.len(), "table");
+        let place = match (&found.quarantine, &found.archive) {
+            (Some(schema), _) => format!("moved {tables} ({rows}) to schema {schema}"),
+            (None, Some(archive)) => format!("dropped {tables} ({rows}), archived in {archive}"),
+            (None, None) => format!("dropped {tables} ({rows}) without an archive"),
+        };
+        let along = match found.collateral.as_slice() {
+            [] => String::new(),
+            along => format!("; note: {}", along.join(", ")),
+        };
+        Some(format!("{place}{along}"))
+    }
+}
+
+/// `1204` as `1,204`.
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,333 @@
+//! A plan, a configuration and snapshots for the tests of everything that shows them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use rollbackd_core::baseline::TableName;
+use rollbackd_core::judge::{Assessment, RuleState, RuleView, SignalView, Verdict};
+use rollbackd_core::notice::{Message, MessageLinks, Notice, NoticeEvent};
+use rollbackd_core::plan::{
+    CheckPlan, Condition, Consequence, Contact, DatabasePlan, DecisionPlan, Dispose, Links, Method, Missed, OnBlocked,
+    OnCommandFailure, Plan, Removal, RollbackPlan, Rule, Rung, Severity, SignalPlan, Stage, TableChoice, WindowPlan,
+};
+use rollbackd_core::run::record::{Origin, Trigger, WindowOutcome};
+use rollbackd_core::run::state::{Attempt, InFlight, Owed, Phase, Proof, Rollback, Settled, State, Window};
+use rollbackd_core::run::step::{CheckResult, Step};
+
+use crate::config::model;
+use crate::driver::snapshot::Snapshot;
+
+/// The id of the open window.
+pub(crate) const WINDOW: &str = "shop-20261122T020000Z";
+
+/// A time of the story, `"02:14:05.12"` on its day.
+pub(crate) fn at(clock: &str) -> Timestamp {
+    format!("2026-11-22T{clock}Z").parse().expect("a time of day")
+}
+
+/// What is guarded.
+pub(crate) fn plan() -> Plan {
+    Plan {
+        name: "shop".to_owned(),
+        host: "db1".to_owned(),
+        config_sha256: "0123456789abcdef".repeat(4),
+        window: WindowPlan {
+            schedule: Some("0 2 * * SAT".to_owned()),
+            timezone: "Europe/Berlin".to_owned(),
+            duration: SignedDuration::from_hours(1),
+            soak: SignedDuration::from_mins(10),
+            missed: Missed::Skip,
+            command: None,
+            on_command_failure: OnCommandFailure::Rollback,
+        },
+        database: DatabasePlan {
+            schema: "public".to_owned(),
+            original_tables: vec!["public.profiles".to_owned(), "public.posts".to_owned()],
+            protected_schemas: vec!["auth".to_owned()],
+        },
+        healthy_for: SignedDuration::from_secs(30),
+        preflight_skipped: Vec::new(),
+        signals: ["api", "requests"].map(signal).to_vec(),
+        rules: vec![Rule {
+            name: "api is down".to_owned(),
+            signals: vec!["api".to_owned()],
+            condition: Condition::Consecutive { count: 3 },
+            then: Consequence::Rollback,
+        }],
+        decision: DecisionPlan {
+            confirm: SignedDuration::ZERO,
+            at_least: 1,
+            blind_after: SignedDuration::from_secs(60),
+        },
+        rollback: RollbackPlan {
+            budget: SignedDuration::from_mins(15),
+            approve_always: false,
+            repeat_page: SignedDuration::from_mins(15),
+            grace: SignedDuration::from_secs(10),
+            gates: Vec::new(),
+            rungs: rungs(),
+        },
+        checks: ["tables", "auth"]
+            .map(|name| CheckPlan {
+                name: name.to_owned(),
+                kind: name.to_owned(),
+                stage: Stage::Open,
+                within: SignedDuration::from_secs(30),
+            })
+            .to_vec(),
+        contacts: vec![Contact {
+            role: "system administrator".to_owned(),
+            name: "Operations".to_owned(),
+            severity: Severity::Info,
+            after: SignedDuration::ZERO,
+            channels: vec!["email 1".to_owned(), "webhook 1".to_owned()],
+        }],
+        links: Links { base: None, runbook: None },
+    }
+}
+
+fn signal(name: &str) -> SignalPlan {
+    SignalPlan {
+        name: name.to_owned(),
+        every: SignedDuration::from_secs(5),
+        timeout: SignedDuration::from_secs(3),
+        implicates: Vec::new(),
+    }
+}
+
+fn rungs() -> Vec<Rung> {
+    let timeout = SignedDuration::from_mins(5);
+    let removal = Removal { tables: TableChoice::Added, dispose: Dispose::Quarantine, on_blocked: OnBlocked::Wait };
+    vec![
+        Rung {
+            timeout,
+            needs_approval: false,
+            method: Method::Script { command: vec!["node".to_owned()], idempotent: false },
+        },
+        Rung { timeout, needs_approval: true, method: Method::Tables(removal) },
+    ]
+}
+
+/// Nothing has happened yet.
+pub(crate) fn quiet(now: Timestamp) -> Snapshot {
+    let view = |name: &str| SignalView {
+        name: name.to_owned(),
+        verdict: Verdict::Healthy,
+        last_sample_at: Some(now),
+        error_ratio: Some(0.0),
+        consecutive_bad: 0,
+        good_since: Some(now),
+        reason: None,
+    };
+    Snapshot {
+        at: now,
+        plan: Arc::new(plan()),
+        state: Arc::default(),
+        assessment: Assessment {
+            at: now,
+            verdict: Verdict::Healthy,
+            breached: Vec::new(),
+            blind: Vec::new(),
+            healthy_since: Some(now),
+            unhealthy: Vec::new(),
+        },
+        signals: vec![view("api"), view("requests")],
+        rules: vec![RuleView { name: "api is down".to_owned(), state: RuleState::Quiet, then: Consequence::Rollback }],
+        next_window_at: Some("2026-11-28T01:00:00Z".parse().expect("a time")),
+        ready: Ok(()),
+        journal_error: None,
+    }
+}
+
+/// The first rung is being tried.
+pub(crate) fn rolling_back(now: Timestamp) -> Snapshot {
+    let mut snapshot = quiet(now);
+    let mut state = State { window: Some(window()), ..State::default() };
+    state.counts.rollbacks.insert("rule", 1);
+    state.counts.decisions.insert("rollback", 1);
+    state.counts.notices.insert(("Operations".to_owned(), "rollback.started"), 1);
+    state.owed.push(Owed { notice: notice(), open: vec!["email 1".to_owned()] });
+    snapshot.state = Arc::new(state);
+    snapshot.assessment.verdict = Verdict::Breached;
+    if let Some(api) = snapshot.signals.first_mut() {
+        api.verdict = Verdict::Breached;
+        api.consecutive_bad = 3;
+        api.error_ratio = Some(0.25);
+        api.reason = Some("answered 503 instead of 200 to 299".to_owned());
+    }
+    snapshot.rules.iter_mut().for_each(|rule| rule.state = RuleState::Breached);
+    snapshot
+}
+
+/// The open window of [`rolling_back`].
+pub(crate) fn window() -> Window {
+    Window {
+        id: WINDOW.to_owned(),
+        origin: Origin::Schedule,
+        plan: Arc::new(plan()),
+        started_at: at("02:00:00"),
+        ends_at: at("03:00:00"),
+        first_seq: 2,
+        phase: Phase::RollingBack,
+        hold: None,
+        last_step: 7,
+        in_flight: vec![InFlight {
+            number: 7,
+            step: Step::Act { rung: 0 },
+            started_at: at("02:14:06"),
+            deadline: at("02:19:06"),
+            process: None,
+        }],
+        warmed_up: true,
+        preflight: None,
+        backup: None,
+        baseline: None,
+        backup_directory: None,
+        migration: None,
+        migration_ended: None,
+        orphan: None,
+        unending: None,
+        verdict: Verdict::Breached,
+        paging: Vec::new(),
+        rollback: Some(Rollback {
+            trigger: Trigger::HardEnd,
+            started_at: at("02:14:05.12"),
+            waited: SignedDuration::ZERO,
+            waiting_since: None,
+            approved: false,
+            gates: Vec::new(),
+            attempts: vec![Attempt {
+                rung: 0,
+                before: None,
+                act: None,
+                acts: 1,
+                after: None,
+                proof: Proof::default(),
+                failure: None,
+            }],
+        }),
+        checks: vec![check("tables", true), check("auth", false)],
+        messages: 1,
+        acknowledged: None,
+        paged_at: None,
+    }
+}
+
+fn check(name: &str, passed: bool) -> CheckResult {
+    CheckResult {
+        name: name.to_owned(),
+        kind: name.to_owned(),
+        passed,
+        detail: String::new(),
+        took: SignedDuration::ZERO,
+    }
+}
+
+fn notice() -> Notice {
+    Notice {
+        id: "n-1".to_owned(),
+        contact: "Operations".to_owned(),
+        channels: vec!["email 1".to_owned()],
+        at: at("02:14:05"),
+        not_before: at("02:14:05"),
+        expires_at: at("23:14:05"),
+        message: Message {
+            event: NoticeEvent::RollbackStarted,
+            severity: Severity::Critical,
+            incident_id: WINDOW.to_owned(),
+            sequence: 1,
+            plan: "shop".to_owned(),
+            window: Some(WINDOW.to_owned()),
+            host: "db1".to_owned(),
+            state: "rolling_back".to_owned(),
+            summary: "the rollback starts".to_owned(),
+            details: Vec::new(),
+            reason: None,
+            links: MessageLinks::default(),
+        },
+    }
+}
+
+/// The window is settled.
+pub(crate) fn settled(now: Timestamp, outcome: WindowOutcome) -> Snapshot {
+    let mut snapshot = quiet(now);
+    let open = rolling_back(now);
+    let mut state = State { counts: open.state.counts.clone(), ..State::default() };
+    state.history = vec![
+        Settled {
+            id: "shop-20261115T020000Z".to_owned(),
+            outcome: WindowOutcome::Passed,
+            started_at: "2026-11-15T02:00:00Z".parse().expect("a time"),
+            ended_at: "2026-11-15T02:20:00Z".parse().expect("a time"),
+            first_seq: 2,
+        },
+        Settled {
+            id: WINDOW.to_owned(),
+            outcome,
+            started_at: at("02:00:00"),
+            ended_at: at("02:15:05.12"),
+            first_seq: 40,
+        },
+    ];
+    snapshot.state = Arc::new(state);
+    snapshot
+}
+
+/// A configuration whose state is kept in `state_dir`.
+pub(crate) fn config(state_dir: &Path, http: Option<model::Http>) -> model::Config {
+    let url = |text: &str| model::Address::new(url::Url::parse(text).expect("a URL"));
+    model::Config {
+        path: state_dir.join("rollbackd.toml"),
+        directory: state_dir.to_owned(),
+        source: Arc::new(model::Secret::new("")),
+        sha256: plan().config_sha256,
+        name: "shop".to_owned(),
+        state_dir: state_dir.to_owned(),
+        database: model::Database {
+            url: url("postgres://localhost/shop"),
+            schema: "public".to_owned(),
+            original_tables: vec![TableName::new("public", "profiles")],
+            original_schema_file: None,
+            protected_schemas: Vec::new(),
+            tls: model::Tls { mode: model::TlsMode::Disable, root_cert: None },
+            connect_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(30),
+            lock_timeout: Duration::from_millis(500),
+        },
+        window: model::Window {
+            schedule: None,
+            timezone: jiff::tz::TimeZone::UTC,
+            timezone_name: "UTC".to_owned(),
+            duration: Duration::from_secs(3600),
+            soak: Duration::from_secs(600),
+            missed: Missed::Skip,
+            command: None,
+            on_command_failure: OnCommandFailure::Rollback,
+        },
+        preflight: model::Preflight { healthy_for: Duration::from_secs(30), skip: Vec::new() },
+        backup: model::Backup { directory: state_dir.join("backups"), schemas: Vec::new(), jobs: 1, keep: 1 },
+        decision: model::Decision {
+            confirm: Duration::ZERO,
+            at_least: 1,
+            blind_after: Duration::from_secs(60),
+            witnesses: Vec::new(),
+        },
+        signals: Vec::new(),
+        rules: Vec::new(),
+        rollback: model::Rollback {
+            budget: Duration::from_secs(900),
+            approve_always: false,
+            repeat_page: Duration::from_secs(900),
+            grace: Duration::from_secs(10),
+            gates: Vec::new(),
+            rungs: Vec::new(),
+        },
+        checks: Vec::new(),
+        contacts: Vec::new(),
+        smtp: None,
+        http,
+        runbook: None,
+    }
+}

@@ -1,0 +1,11 @@
+//! The whole program in front of real parts: the executable itself, a PostgreSQL cluster, an SMTP server, HTTP
+//! receivers and an application that breaks. Each module is a subject; `stage` is what they play on.
+
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod demo;
+mod endings;
+mod life;
+mod scripts;
+mod stage;
+mod tables;

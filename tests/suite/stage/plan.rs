@@ -1,0 +1,238 @@
+//! The configuration of a stage, as text in pieces that a test replaces.
+
+use super::{Application, Hooks};
+
+/// A rung that moves everything new to quarantine.
+pub(crate) const QUARANTINE: &str = r#"
+[[rollback.rung]]
+kind = "tables"
+tables = "added"
+dispose = "quarantine"
+timeout = "10s"
+"#;
+
+/// A rung that archives and drops everything new.
+pub(crate) const DROP: &str = r#"
+[[rollback.rung]]
+kind = "tables"
+tables = "added"
+dispose = "drop"
+archive = true
+timeout = "20s"
+"#;
+
+/// A rung that runs a script.
+pub(crate) fn script(command: &str) -> String {
+    format!("\n[[rollback.rung]]\nkind = \"script\"\ncommand = [{command:?}]\ntimeout = \"10s\"\nidempotent = false\n")
+}
+
+/// The pieces, in the order of the file.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    /// `name`, `state_dir`.
+    pub(crate) top: String,
+    /// `[database]`.
+    pub(crate) database: String,
+    /// `[window]`; without a command: `guard -- …` or `change` brings one.
+    pub(crate) window: String,
+    /// `[preflight]`.
+    pub(crate) preflight: String,
+    /// `[backup]`.
+    pub(crate) backup: String,
+    /// `[decision]`.
+    pub(crate) decision: String,
+    /// `[[signal]]`: `api`, over HTTP.
+    pub(crate) signals: String,
+    /// `[[rule]]`: `api is down`, three bad answers in a row.
+    pub(crate) rules: String,
+    /// `[rollback]`.
+    pub(crate) rollback: String,
+    /// `[[rollback.gate]]`: `edge`, a file with a canary.
+    pub(crate) gates: String,
+    /// `[[rollback.rung]]`: quarantine.
+    pub(crate) rungs: String,
+    /// `[[verify]]`: tables, integrity (exact), auth, http.
+    pub(crate) checks: String,
+    /// `[[contact]]`: `Operations`, a webhook.
+    pub(crate) contacts: String,
+    /// `[smtp]` and `[http]`: none.
+    pub(crate) services: String,
+}
+
+impl Plan {
+    pub(super) fn new(app: &Application, hooks: &Hooks) -> Self {
+        let (app, hook) = (app.address(), hooks.url());
+        let piece = |text: &str| text.replace("APP", &app.to_string()).replace("HOOK", &hook);
+        Self {
+            top: piece("name = \"shop\"\nstate_dir = \"state\"\n"),
+            database: piece(
+                r#"
+[database]
+url = { env = "STAGE_DATABASE_URL" }
+original_tables = ["profiles", "posts", "comments"]
+connect_timeout = "5s"
+statement_timeout = "20s"
+lock_timeout = "100ms"
+"#,
+            ),
+            window: piece(
+                r#"
+[window]
+duration = "1m"
+soak = "1s"
+on_command_failure = "rollback"
+"#,
+            ),
+            preflight: piece(
+                r#"
+[preflight]
+healthy_for = "300ms"
+"#,
+            ),
+            backup: piece(
+                r#"
+[backup]
+directory = "backups"
+jobs = 1
+keep = 2
+"#,
+            ),
+            decision: piece(
+                r#"
+[decision]
+confirm = "0s"
+blind_after = "500ms"
+"#,
+            ),
+            signals: piece(
+                r#"
+[[signal]]
+name = "api"
+every = "100ms"
+timeout = "3s"
+[signal.http]
+url = "http://APP/api/posts"
+json = [{ pointer = "/0/id", exists = true }]
+"#,
+            ),
+            rules: piece(
+                r#"
+[[rule]]
+name = "api is down"
+signal = "api"
+consecutive = 3
+then = "rollback"
+"#,
+            ),
+            rollback: piece(
+                r#"
+[rollback]
+budget = "1m"
+approval = "none"
+repeat_page = "1m"
+grace = "300ms"
+"#,
+            ),
+            gates: piece(
+                r#"
+[[rollback.gate]]
+name = "edge"
+canary = "http://APP/health"
+timeout = "5s"
+[rollback.gate.file]
+path = "maintenance"
+"#,
+            ),
+            rungs: QUARANTINE.to_owned(),
+            checks: piece(
+                r#"
+[[verify]]
+kind = "tables"
+retries = 1
+every = "100ms"
+[[verify]]
+kind = "integrity"
+default = "exact"
+retries = 1
+every = "100ms"
+[[verify]]
+kind = "auth"
+url = "http://APP/auth/v1"
+email = "watchdog@shop.example"
+password = { env = "STAGE_PASSWORD" }
+retries = 2
+every = "100ms"
+[[verify]]
+kind = "http"
+name = "posts are served"
+url = "http://APP/api/posts"
+json = [{ pointer = "/0/id", exists = true }]
+retries = 2
+every = "100ms"
+"#,
+            ),
+            contacts: piece(
+                r#"
+[[contact]]
+role = "system administrator"
+name = "Operations"
+severity = "info"
+[[contact.webhook]]
+url = "HOOK"
+"#,
+            ),
+            services: String::new(),
+        }
+    }
+
+    /// Puts one text in place of another, which must be there.
+    #[track_caller]
+    pub(crate) fn change(&mut self, from: &str, to: &str) {
+        let mut found = false;
+        for piece in self.pieces() {
+            if piece.contains(from) {
+                *piece = piece.replacen(from, to, 1);
+                found = true;
+                break;
+            }
+        }
+        assert!(found, "the plan does not say {from:?}");
+    }
+
+    /// The window runs this command.
+    pub(crate) fn command(&mut self, words: &[String]) {
+        self.window.push_str(&format!("command = {words:?}\n"));
+    }
+
+    /// The contact gets mail too, from a server on this port.
+    pub(crate) fn mail(&mut self, port: u16) {
+        self.change("severity = \"info\"\n", "severity = \"info\"\nemail = [\"ops@shop.example\"]\n");
+        self.services.push_str(&format!(
+            "\n[smtp]\nhost = \"127.0.0.1\"\nport = {port}\ntls = \"none\"\nfrom = \"rollbackd <rollbackd@shop.example>\"\n"
+        ));
+    }
+
+    /// The whole file.
+    pub(crate) fn text(&self) -> String {
+        self.clone().pieces().map(|piece| piece.clone()).concat()
+    }
+
+    fn pieces(&mut self) -> [&mut String; 14] {
+        [
+            &mut self.top,
+            &mut self.database,
+            &mut self.window,
+            &mut self.preflight,
+            &mut self.backup,
+            &mut self.decision,
+            &mut self.signals,
+            &mut self.rules,
+            &mut self.rollback,
+            &mut self.gates,
+            &mut self.rungs,
+            &mut self.checks,
+            &mut self.contacts,
+            &mut self.services,
+        ]
+    }
+}

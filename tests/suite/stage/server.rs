@@ -1,0 +1,68 @@
+//! The PostgreSQL server: one for all tests of this process, or one of a test's own.
+
+use std::ops::Deref;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use rollbackd::demo::cluster::Cluster;
+use rollbackd::postgres::programs;
+
+use super::{own_directory, runtime};
+
+/// A server that a stage plays on.
+pub(super) enum Server {
+    Shared(&'static Cluster),
+    // The directory goes after the server.
+    Own(Box<Cluster>, tempfile::TempDir),
+}
+
+impl Server {
+    pub(super) fn shared() -> Self {
+        static SHARED: OnceLock<Cluster> = OnceLock::new();
+        Self::Shared(SHARED.get_or_init(|| {
+            let directory = own_directory("server").keep();
+            let cluster = runtime().block_on(Cluster::start(&directory.join("c"))).expect("a server");
+            // Nothing of this process lives long enough to clean up after a server that all tests share. When the
+            // process ends, the kernel ends the server and closes this pipe.
+            let script = "cat >/dev/null; n=0; \
+                while [ -e \"$1/c/data/postmaster.pid\" ] && [ $n -lt 300 ]; do n=$((n+1)); sleep 0.1; done; \
+                rm -rf -- \"$1\"";
+            let mut janitor = Command::new("sh");
+            janitor.args(["-c", script, "janitor"]).arg(&directory).process_group(0);
+            janitor.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+            std::mem::forget(janitor.spawn().expect("a janitor"));
+            cluster
+        }))
+    }
+
+    pub(super) fn own() -> Self {
+        let directory = own_directory("server");
+        let cluster = runtime().block_on(Cluster::start(&directory.path().join("c"))).expect("a server");
+        Self::Own(Box::new(cluster), directory)
+    }
+
+    pub(super) fn own_mut(&mut self) -> &mut Cluster {
+        match self {
+            Self::Shared(_) => panic!("this server is not the test's own: see Stage::alone"),
+            Self::Own(cluster, _) => cluster,
+        }
+    }
+}
+
+impl Deref for Server {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        match self {
+            Self::Shared(cluster) => cluster,
+            Self::Own(cluster, _) => cluster,
+        }
+    }
+}
+
+/// `PATH` with the server's own psql and pg_dump first.
+pub(super) fn path() -> String {
+    let binaries = programs::server_binaries().expect("PostgreSQL is installed");
+    format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap_or_default())
+}
