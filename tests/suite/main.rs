@@ -5,6 +5,11 @@
 
 mod demo;
 mod endings;
+mod gates;
+mod judging;
+mod migrations;
+mod operators;
+mod refusals;
 mod scripts;
 mod stage;
 mod tables;

@@ -126,6 +126,9 @@ fn damages_an_original() {
     assert!(failure.contains("verification with traffic stopped failed"), "{failure}");
     assert!(failure.contains("comments"), "{failure}");
     let manual = report["manual"].as_array().unwrap();
-    assert!(manual.iter().any(|line| line == "SELECT count(*) FROM \"public\".\"comments\";  -- was 60"), "{manual:#?}");
+    assert!(
+        manual.iter().any(|line| line == "SELECT count(*) FROM \"public\".\"comments\";  -- was 60"),
+        "{manual:#?}"
+    );
     assert!(stage.path("maintenance").exists(), "traffic stays stopped");
 }

@@ -97,7 +97,7 @@ fn a_lock_is_waited_for_and_its_holder_named() {
     drop(holder);
 
     // What the report prints is what a person does, and it works as it stands.
-    stage.run_manual(&report);
+    stage.run_manual();
     assert!(stage.new_tables().iter().all(|table| table.starts_with("rollbackd_20")), "{:?}", stage.new_tables());
     let daemon = stage.daemon();
     stage.wait_for_state("needs_operator");
