@@ -3,7 +3,6 @@
 //! `rollbackd run` and `rollbackd guard` are the same runtime; they differ in who opens the window and in when it
 //! is over. Nothing is decided here.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,14 +56,18 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// Starts everything. The journal's entries are read here; an unsettled window goes on.
+    /// Starts everything. `entries` is what the journal holds; an unsettled window goes on.
     ///
     /// # Errors
     /// What could not be started, with the way out.
-    pub async fn start(config: Arc<Config>, journal: Arc<dyn Journal>, used: Use) -> anyhow::Result<Self> {
+    pub async fn start(
+        config: Arc<Config>,
+        journal: Arc<dyn Journal>,
+        entries: Vec<Entry>,
+        used: Use,
+    ) -> anyhow::Result<Self> {
         frozen::keep(&config).context("the configuration's copy for open windows cannot be written")?;
         let plan = Arc::new(config.plan(&host_name()));
-        let entries = read_all(&journal).await?;
         let metrics = Arc::new(Metrics::new(&plan)?);
         let world = World::new(Arc::clone(&config)).map_err(|reason| anyhow!(reason))?;
         let parts = Parts {
@@ -136,10 +139,10 @@ impl Runtime {
     /// Ends everything: the step in flight first, then the rest. Names what does not end.
     pub async fn stop(mut self) {
         self.stop.cancel();
-        if !self.driver.is_finished() {
-            if let Err(error) = (&mut self.driver).await {
-                tracing::error!(event = "driver.failed", error = %error, "the driver did not end as it should");
-            }
+        if !self.driver.is_finished()
+            && let Err(error) = (&mut self.driver).await
+        {
+            tracing::error!(event = "driver.failed", error = %error, "the driver did not end as it should");
         }
         self.services.cancel();
         self.tracker.close();
@@ -236,9 +239,4 @@ async fn wind(mut alarm: Alarm, mut snapshots: watch::Receiver<Arc<Snapshot>>, c
         }
     }
     alarm.stop().await;
-}
-
-/// Where a configuration's evidence is kept: what processes printed.
-pub fn evidence(config: &Config) -> PathBuf {
-    config.state_dir.join("evidence")
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::driver::snapshot::Snapshot;
 
-/// Tells the service manager with each snapshot, until it is cancelled.
+/// Tells the service manager with each snapshot, until it is cancelled. That need not be the end of the program.
 pub async fn follow(mut snapshots: watch::Receiver<Arc<Snapshot>>, cancel: CancellationToken) {
     tell(&[NotifyState::Ready]);
     let mut last = String::new();
@@ -29,6 +29,10 @@ pub async fn follow(mut snapshots: watch::Receiver<Arc<Snapshot>>, cancel: Cance
             changed = snapshots.changed() => if changed.is_err() { break },
         }
     }
+}
+
+/// Tells the service manager that the end has begun.
+pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 

@@ -30,26 +30,4 @@ mod tests {
         assert_eq!(name_in(passwd, 1000).as_deref(), Some("ana"));
         assert_eq!(name_in(passwd, 7), None);
     }
-
-    fn with(token: &str) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::AUTHORIZATION, token.parse().expect("a header"));
-        headers
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn wrong_tokens_are_limited_for_a_minute() {
-        let authority = Authority::new(Some(Secret::new("s3cret")));
-        let via = Via::Tcp([192, 0, 2, 1].into());
-        authority.admit(via, &with("bearer s3cret")).expect("the right token");
-        for _ in 0..TRIES {
-            let problem = authority.admit(via, &with("Bearer guess")).expect_err("a wrong token");
-            assert!(format!("{problem:?}").contains("401"));
-        }
-        let problem = authority.admit(via, &with("Bearer s3cret")).expect_err("limited");
-        assert!(format!("{problem:?}").contains("429"));
-        authority.admit(Via::Socket { uid: Some(0) }, &HeaderMap::new()).expect("the socket is not limited");
-        tokio::time::advance(PERIOD).await;
-        authority.admit(via, &with("Bearer s3cret")).expect("a minute later");
-    }
 }

@@ -10,15 +10,15 @@ use rollbackd_core::report::Narrator;
 use rollbackd_core::run::event::Ask;
 use rollbackd_core::run::record::WindowOutcome;
 use rollbackd_core::run::state::State;
-use tracing::Level;
 
 use super::output::{Terminal, say};
 use super::place::{load, open_journal};
 use super::run::Signals;
 use super::{Exit, Stop, follow};
 use crate::config::model::{Command, Config};
+use crate::config::redact;
 use crate::logging;
-use crate::runtime::{Runtime, Use, read_all};
+use crate::runtime::{Runtime, Use};
 use crate::user;
 
 /// How long to stay for messages that are still owed.
@@ -35,15 +35,15 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(path: &Path, arguments: Arguments, terminal: &mut Terminal) -> anyhow::Result<Exit> {
-    logging::start(Level::WARN);
-    let config = Arc::new(with_arguments(load(path)?, arguments)?);
-    let journal = open_journal(&config.state_dir)?;
-    if let Some(open) = State::replay(&read_all(&journal).await?).window {
+    logging::start_beside_story();
+    let config = Arc::new(with_arguments(load(path)?, &arguments)?);
+    let (journal, entries) = open_journal(&config.state_dir)?;
+    if let Some(open) = State::replay(&entries).window {
         let message = format!("window {} of an earlier run is not settled; `rollbackd run` goes on with it", open.id);
         return Err(Stop::new(Exit::Unavailable, message).into());
     }
     let mut signals = Signals::new()?;
-    let runtime = Runtime::start(config, journal, Use::Foreground).await;
+    let runtime = Runtime::start(config, journal, entries, Use::Foreground).await;
     let runtime = runtime.map_err(|error| Stop::new(Exit::Unavailable, format!("{error:#}")))?;
     let ended = guarded(&runtime, &mut signals, terminal).await;
     runtime.stop().await;
@@ -51,7 +51,7 @@ pub(super) async fn run(path: &Path, arguments: Arguments, terminal: &mut Termin
 }
 
 /// The configuration with what the command line says instead.
-fn with_arguments(mut config: Config, arguments: Arguments) -> Result<Config, Stop> {
+fn with_arguments(mut config: Config, arguments: &Arguments) -> Result<Config, Stop> {
     if let Some(soak) = arguments.soak {
         config.window.soak = Duration::try_from(soak)
             .map_err(|_negative| Stop::new(Exit::Usage, "--soak takes a duration that is not negative"))?;
@@ -62,7 +62,7 @@ fn with_arguments(mut config: Config, arguments: Arguments) -> Result<Config, St
         config.window.command = Some(Command {
             program: program.clone(),
             arguments: rest.to_vec(),
-            shown: arguments.command.clone(),
+            shown: arguments.command.iter().map(|word| redact::argument(word)).collect(),
             directory,
         });
     }
@@ -89,6 +89,11 @@ async fn guarded(runtime: &Runtime, signals: &mut Signals, terminal: &mut Termin
         }
         if let Some(exit) = exit(&state, &window) {
             deliver(&mut snapshots).await;
+            if exit == Exit::NeedsOperator {
+                say(
+                    "traffic stays stopped; start `rollbackd run`: it pages people and takes `rollbackd window resolved`",
+                );
+            }
             return Ok(exit);
         }
         tokio::select! {

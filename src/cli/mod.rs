@@ -36,7 +36,7 @@ pub use exit::{Exit, Stop};
 
 /// Guards live PostgreSQL migrations: backup, watch, automatic rollback, verified recovery.
 #[derive(Debug, Parser)]
-#[command(name = "rollbackd", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "rollbackd", version, propagate_version = true, max_term_width = 80)]
 pub struct Cli {
     /// The configuration.
     #[arg(short, long, global = true, env = "ROLLBACKD_CONFIG", value_name = "FILE", default_value = "rollbackd.toml")]

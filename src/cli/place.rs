@@ -38,7 +38,9 @@ impl Place {
     pub(super) fn of(config: &Path) -> anyhow::Result<Self> {
         let path = std::path::absolute(config)?;
         let source = std::fs::read_to_string(&path).map_err(|error| {
-            Stop::new(Exit::Configuration, format!("cannot read the configuration {}: {error}", config.display()))
+            let config = config.display();
+            let way_out = "name it with --config or ROLLBACKD_CONFIG";
+            Stop::new(Exit::Configuration, format!("cannot read the configuration {config}: {error}; {way_out}"))
         })?;
         if let Ok(part) = toml::from_str::<Part>(&source) {
             let directory = path.parent().unwrap_or_else(|| Path::new("/"));
@@ -69,14 +71,14 @@ impl Place {
 pub(super) fn load(path: &Path) -> Result<config::model::Config, Stop> {
     match config::load(path) {
         Ok(loaded) => Ok(loaded.config),
-        Err(problems) => Err(Stop::new(Exit::Configuration, problems.to_string())),
+        Err(problems) => Err(Stop::new(Exit::Configuration, format!("the configuration cannot be used\n{problems}"))),
     }
 }
 
 /// The journal, for as long as this process works with it.
-pub(super) fn open_journal(state_dir: &Path) -> Result<Arc<dyn Journal>, Stop> {
+pub(super) fn open_journal(state_dir: &Path) -> Result<(Arc<dyn Journal>, Vec<Entry>), Stop> {
     match RedbJournal::open(state_dir) {
-        Ok(journal) => Ok(Arc::new(journal)),
+        Ok((journal, entries)) => Ok((Arc::new(journal), entries)),
         Err(error) => Err(Stop::new(refusal(&error), error.to_string())),
     }
 }
@@ -87,12 +89,11 @@ pub(super) fn state_of(entries: &[Entry]) -> State {
 }
 
 fn read_journal(state_dir: &Path) -> Result<Vec<Entry>, Stop> {
-    let journal = match RedbJournal::open_existing(state_dir) {
-        Ok(journal) => journal,
-        Err(OpenError::Absent { .. }) => return Ok(Vec::new()),
-        Err(error) => return Err(Stop::new(refusal(&error), error.to_string())),
-    };
-    journal.read_from(1).map_err(|error| Stop::new(Exit::Failed, error.to_string()))
+    match RedbJournal::open_existing(state_dir) {
+        Ok((_, entries)) => Ok(entries),
+        Err(OpenError::Absent { .. }) => Ok(Vec::new()),
+        Err(error) => Err(Stop::new(refusal(&error), error.to_string())),
+    }
 }
 
 /// What is held by another process is not available; a damaged journal is a failure.

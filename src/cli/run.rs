@@ -11,8 +11,8 @@ use super::output::Terminal;
 use super::place::{load, open_journal};
 use super::{Exit, Stop};
 use crate::driver::End;
-use crate::logging;
 use crate::runtime::{Runtime, choose, read_all};
+use crate::{logging, systemd};
 
 /// Runs until it is told to stop. A configuration that was frozen for an open window is left with that window.
 pub(super) async fn run(path: &Path, _terminal: &mut Terminal) -> anyhow::Result<Exit> {
@@ -21,18 +21,22 @@ pub(super) async fn run(path: &Path, _terminal: &mut Terminal) -> anyhow::Result
     let mut journal = None;
     loop {
         let config = load(path)?;
-        let opened = match journal.take() {
-            Some(journal) => journal,
+        let (opened, entries) = match journal.take() {
+            Some(journal) => {
+                let entries = read_all(&journal).await?;
+                (journal, entries)
+            }
             None => open_journal(&config.state_dir)?,
         };
-        let state = State::replay(&read_all(&opened).await?);
+        let state = State::replay(&entries);
         let (config, used) = choose(config, &state)?;
         tracing::info!(event = "daemon.started", plan = config.name, version = env!("CARGO_PKG_VERSION"), "watching");
-        let started = Runtime::start(Arc::clone(&config), Arc::clone(&opened), used).await;
+        let started = Runtime::start(Arc::clone(&config), Arc::clone(&opened), entries, used).await;
         let mut runtime = started.map_err(|error| Stop::new(Exit::Unavailable, format!("{error:#}")))?;
         let end = tokio::select! {
             end = runtime.ended() => end,
             name = signals.next() => {
+                systemd::stopping();
                 tracing::info!(event = "daemon.stopping", signal = name, "the step in flight is brought to its end");
                 Ok(End::Asked)
             }

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use clap::CommandFactory;
 use rollbackd_core::run::event::Ask;
-use rollbackd_core::run::record::WindowOutcome;
+use rollbackd_core::run::record::{Entry, Origin, Record, WindowOutcome};
 use rollbackd_core::run::state::{Phase, State};
 
 use super::*;
 use crate::clock;
+use crate::journal::Journal;
+use crate::journal::redb::RedbJournal;
 use crate::server::fixture::{self, WINDOW, at};
 use crate::server::tests::{Running, serve};
 use crate::server::view::{self, Status, WindowRow};
@@ -128,6 +130,13 @@ async fn status_says_what_waits_for_a_person() {
     assert!(text.contains("An operator is needed: every rung failed: script"), "{text}");
     assert!(text.contains(&format!("    {}\n", manual[1])), "a command stays on one line:\n{text}");
     assert!(text.contains("rollbackd window resolved"), "{text}");
+
+    let mut snapshot = fixture::quiet(at("02:15:00"));
+    snapshot.ready = Err("the database does not answer".to_owned());
+    running.snapshots.send_replace(Arc::new(snapshot));
+    let (_, text) = run(&running, &["status"]).await;
+    assert!(text.contains("not ready\n          the database does not answer\n"), "{text}");
+    assert!(!text.contains("Waits for a person"), "{text}");
 }
 
 #[tokio::test]
@@ -198,8 +207,10 @@ async fn an_opened_window_is_followed_to_its_end() {
     assert_eq!(ended, Ok(Exit::Recovered));
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 3, "what was seen is not shown again:\n{text}");
-    assert_eq!(lines[0], format!("{WINDOW}: opened"));
-    assert!(lines[1].starts_with("02:00:30  ") && lines[2].starts_with("02:14:06  "), "{text}");
+    for (line, clock) in lines.iter().zip(["02:00:00  ", "02:00:30  ", "02:14:06  "]) {
+        assert!(line.starts_with(clock), "{text}");
+    }
+    assert!(lines[0].contains(WINDOW), "{text}");
 }
 
 #[test]
@@ -225,6 +236,37 @@ async fn without_a_daemon_controls_are_unavailable_and_the_past_can_still_be_rea
     let status: Status = serde_json::from_str(&text).expect("a status");
     assert_eq!((status.verdict.as_str(), status.ready.ok, status.window), ("blind", false, None));
     assert!(!nowhere.exists(), "looking makes nothing");
+}
+
+#[tokio::test]
+async fn without_a_daemon_the_journal_is_read() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let entry = |seq, clock, record| Entry { seq, at: at(clock), window: Some(WINDOW.to_owned()), record };
+    let opened = Record::WindowOpened {
+        id: WINDOW.to_owned(),
+        origin: Origin::Schedule,
+        opening: Some(at("02:00:00")),
+        ends_at: at("03:00:00"),
+        plan: Arc::new(fixture::plan()),
+    };
+    let settled = Record::WindowSettled { outcome: WindowOutcome::Refused, detail: "no room for a backup".to_owned() };
+    let (journal, _) = RedbJournal::open(directory.path()).expect("a journal");
+    journal.append(&[entry(1, "02:00:00", opened), entry(2, "02:00:09", settled)]).expect("written");
+    let (ended, _) = rollbackd(directory.path(), &["history"]).await;
+    assert_eq!(ended.expect_err("somebody else has it").0, Exit::Unavailable);
+    drop(journal);
+
+    let (ended, text) = rollbackd(directory.path(), &["history"]).await;
+    assert_eq!(ended, Ok(Exit::Done));
+    assert!(text.contains(WINDOW) && text.contains("refused") && text.contains("9s"), "{text}");
+    let (ended, text) = rollbackd(directory.path(), &["report"]).await;
+    assert_eq!(ended, Ok(Exit::Done));
+    assert!(text.contains("no room for a backup"), "{text}");
+    let (ended, _) = rollbackd(directory.path(), &["report", "shop-1"]).await;
+    assert_eq!(ended.expect_err("no such window").0, Exit::Failed);
+    let (ended, text) = rollbackd(directory.path(), &["status"]).await;
+    assert_eq!(ended, Ok(Exit::Done));
+    assert!(text.contains(&format!("{WINDOW}  refused")) && text.contains("nobody watches"), "{text}");
 }
 
 #[tokio::test]

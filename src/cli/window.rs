@@ -84,6 +84,5 @@ async fn open_and_follow(config: &Path, wish: Wish, terminal: &mut Terminal) -> 
     let Some(window) = ask(&place, "window/open", &wish).await?.window else {
         return Err(Stop::new(Exit::Failed, "the daemon opened no window").into());
     };
-    terminal.print(&format!("{window}: opened\n"))?;
     follow::run(&place.client(), &window, terminal).await
 }

@@ -214,13 +214,18 @@ impl Cluster {
 
     fn server_command(&self, log: File) -> Result<Command, String> {
         let errors = log.try_clone().map_err(|error| error.to_string())?;
+        let postgres = self.binaries.join("postgres");
         // Not runuser: it stays between us and the server, and keeps our signals to itself.
         let mut command = Command::new("setpriv");
         if self.as_root {
             // The death signal must be asked for after the change of user, which forgets it.
             command.args(["--reuid", SYSTEM_USER, "--regid", SYSTEM_USER, "--init-groups", "--", "setpriv"]);
         }
-        command.args(["--pdeathsig", "INT", "--"]).arg(self.binaries.join("postgres"));
+        command.args(["--pdeathsig", "INT", "--"]).arg(&postgres);
+        if !self.as_root && !programs::is_installed("setpriv") {
+            // Without util-linux the server outlives us if we are killed; in every other case we end it.
+            command = Command::new(&postgres);
+        }
         let sockets = if self.directory.as_os_str().len() > LONGEST_SOCKET_DIRECTORY {
             String::new()
         } else {
@@ -234,7 +239,7 @@ impl Cluster {
             "fsync=off".to_owned(),
             "synchronous_commit=off".to_owned(),
             "shared_buffers=32MB".to_owned(),
-            "max_connections=60".to_owned(),
+            "max_connections=200".to_owned(),
             "autovacuum_naptime=1h".to_owned(),
         ] {
             command.arg("-c").arg(setting);

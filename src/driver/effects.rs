@@ -66,6 +66,8 @@ pub struct Effects {
     reports: mpsc::Sender<Report>,
     running: HashMap<Effect, OtherStep>,
     started: HashMap<u64, (&'static str, Stopwatch, bool)>,
+    /// Ends every task.
+    leaving: CancellationToken,
 }
 
 impl Effects {
@@ -76,12 +78,25 @@ impl Effects {
         tracker: TaskTracker,
         reports: mpsc::Sender<Report>,
     ) -> Self {
-        Self { adapters, metrics, tracker, reports, running: HashMap::new(), started: HashMap::new() }
+        Self {
+            adapters,
+            metrics,
+            tracker,
+            reports,
+            running: HashMap::new(),
+            started: HashMap::new(),
+            leaving: CancellationToken::new(),
+        }
     }
 
     /// Runs something beside the effects, tracked like them.
     pub fn track(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tracker.spawn(task);
+    }
+
+    /// Drops what is under way. A process with an output file of its own goes on; everything else ends here.
+    pub fn leave(&self) {
+        self.leaving.cancel();
     }
 
     /// Whether no step is under way.
@@ -113,10 +128,10 @@ impl Effects {
         if let Record::StepStarted { number, step, .. } = &entry.record {
             let own_process = matches!(step, Step::Migrate | Step::AwaitProcess { .. } | Step::Act { .. });
             self.started.insert(*number, (step.name(), Stopwatch::start(), !own_process));
-        } else if let Record::StepEnded { number, .. } = &entry.record {
-            if let Some((name, watch, _)) = self.started.remove(number) {
-                self.metrics.step_ended(name, watch.elapsed());
-            }
+        } else if let Record::StepEnded { number, .. } = &entry.record
+            && let Some((name, watch, _)) = self.started.remove(number)
+        {
+            self.metrics.step_ended(name, watch.elapsed());
         }
     }
 
@@ -133,6 +148,13 @@ impl Effects {
                 self.start(state, effect, now);
             }
         }
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let leaving = self.leaving.clone();
+        self.tracker.spawn(async move {
+            leaving.run_until_cancelled(task).await;
+        });
     }
 
     fn start(&mut self, state: &State, effect: &Effect, now: Timestamp) {
@@ -185,7 +207,7 @@ impl Effects {
         let name = running.step.name();
         let work = Arc::clone(&self.adapters).perform(assignment);
         let (reports, effect, ended) = (self.reports.clone(), effect.clone(), control.ended.clone());
-        self.tracker.spawn(async move {
+        self.spawn(async move {
             let tell = async {
                 while let Some(process) = processes.recv().await {
                     send(&reports, Report::Process { step: number, process }).await;
@@ -218,7 +240,7 @@ impl Effects {
         let work = Arc::clone(&self.adapters).deliver(notice, channel.to_owned(), attempted);
         let (reports, effect, control) = (self.reports.clone(), effect.clone(), control.clone());
         let channel = channel.to_owned();
-        self.tracker.spawn(async move {
+        self.spawn(async move {
             tokio::select! {
                 () = control.stop.cancelled() => {}
                 result = work => send(&reports, Report::Delivered { effect, notice: id, channel, result }).await,

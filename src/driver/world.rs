@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rollbackd_core::baseline::Baseline;
 use rollbackd_core::notice::Notice;
 use rollbackd_core::run::record::Process;
 use rollbackd_core::run::state::Window;
@@ -40,13 +39,7 @@ impl World {
         let Assignment { window, number, step, within, stop, other, started } = assignment;
         match step {
             Step::Preflight => checks(preflight::run(&self.config, within).await, "preflight check"),
-            Step::Backup => {
-                let backup = backup::take(&self.config, window.started_at, within);
-                tokio::select! {
-                    outcome = backup => outcome,
-                    () = stop.cancelled() => Outcome::failed("the backup was stopped: it is not needed any more"),
-                }
-            }
+            Step::Backup => backup::take(&self.config, window.started_at, within, &stop).await,
             Step::Migrate => {
                 let Some(command) = &self.config.window.command else {
                     return Outcome::failed("the configuration has no migration command");
@@ -63,20 +56,20 @@ impl World {
                 None => Outcome::succeeded("there is no process to wait for", Finding::Nothing),
             },
             Step::ReadGate { gate } => match self.gate(gate) {
-                Ok(gate) => gate::read(gate, within).await,
-                Err(outcome) => outcome,
+                Some(gate) => gate::read(gate, within).await,
+                None => Outcome::failed(NO_SUCH_GATE),
             },
             Step::CloseGate { gate } => match self.gate(gate) {
-                Ok(one) => gate::close(one, prior(&window, gate), within).await,
-                Err(outcome) => outcome,
+                Some(one) => gate::close(one, prior(&window, gate), within).await,
+                None => Outcome::failed(NO_SUCH_GATE),
             },
             Step::OpenGate { gate } => match self.gate(gate) {
-                Ok(one) => gate::open(one, prior(&window, gate), within).await,
-                Err(outcome) => outcome,
+                Some(one) => gate::open(one, prior(&window, gate), within).await,
+                None => Outcome::failed(NO_SUCH_GATE),
             },
-            Step::Inspect { .. } => match baseline(&window) {
-                Ok(baseline) => rung::inspect::run(&self.config, baseline, within).await,
-                Err(outcome) => outcome,
+            Step::Inspect { .. } => match &window.baseline {
+                Some(baseline) => rung::inspect::run(&self.config, baseline, within).await,
+                None => Outcome::failed(NO_BASELINE),
             },
             Step::Act { rung } => match self.config.rollback.rungs.get(rung).map(|rung| &rung.method) {
                 Some(Method::Script { command, .. }) => {
@@ -98,18 +91,17 @@ impl World {
         let Some(rollbackd_core::plan::Method::Tables(removal)) = planned else {
             return Outcome::failed("the frozen plan and the configuration disagree about this rung");
         };
-        match baseline(window) {
-            Ok(baseline) => {
+        match &window.baseline {
+            Some(baseline) => {
                 let started = window.started_at;
                 rung::tables::act(&self.config, baseline, removal, &window.id, started, within).await
             }
-            Err(outcome) => outcome,
+            None => Outcome::failed(NO_BASELINE),
         }
     }
 
-    fn gate(&self, gate: usize) -> Result<&Gate, Outcome> {
-        let known = self.config.rollback.gates.get(gate);
-        known.ok_or_else(|| Outcome::failed("the configuration has no such gate"))
+    fn gate(&self, gate: usize) -> Option<&Gate> {
+        self.config.rollback.gates.get(gate)
     }
 
     /// A process of the window, with what a script may want to know, and its output kept as evidence.
@@ -192,9 +184,10 @@ fn prior(window: &Window, gate: usize) -> &str {
     gate.and_then(|gate| gate.prior.as_deref()).unwrap_or_default()
 }
 
-fn baseline(window: &Window) -> Result<&Baseline, Outcome> {
-    window.baseline.as_deref().ok_or_else(|| Outcome::failed("no baseline was taken"))
-}
+/// What every step after the backup has.
+const NO_BASELINE: &str = "no baseline was taken";
+/// What the plan's gates and rungs always have, unless the frozen configuration was tampered with.
+const NO_SUCH_GATE: &str = "the configuration has no such gate";
 
 /// Checks as one outcome; the detail names those that did not hold.
 fn checks(checks: Vec<CheckResult>, noun: &str) -> Outcome {

@@ -55,12 +55,13 @@ fn state_label(state: &State, next_window_at: Option<Timestamp>) -> Option<State
     state.state_name().or_else(|| {
         state.history.last().map_or(next_window_at.map(|_| StateName::Scheduled), |last| {
             Some(match last.outcome {
-                WindowOutcome::Passed => StateName::Passed,
-                WindowOutcome::Refused => StateName::Refused,
-                WindowOutcome::Recovered => StateName::Recovered,
-                // Somebody has settled an abandoned window: nothing is needed from an operator any more, and an
-                // alert on `needs_operator` must end.
-                WindowOutcome::Cancelled | WindowOutcome::Abandoned => StateName::Cancelled,
+                // Somebody has settled it: nothing is needed from an operator any more, and an alert on
+                // `needs_operator` must end.
+                WindowOutcome::Abandoned => StateName::Cancelled,
+                WindowOutcome::Passed
+                | WindowOutcome::Refused
+                | WindowOutcome::Cancelled
+                | WindowOutcome::Recovered => last.outcome.state_name(),
             })
         })
     })

@@ -26,7 +26,7 @@ const STEP_BUCKETS: &[f64] = &[0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
 /// Why a reading counts as failed: `bad`, the application answered wrongly or not at all; `unreadable`, we could not find out.
 const FAILURE_REASONS: [&str; 2] = ["bad", "unreadable"];
 /// The names that the journal's [`Counts`](rollbackd_core::run::state::Counts) use.
-const DECISIONS: [&str; 5] = ["rollback", "page", "hold", "pass", "refuse"];
+const DECISIONS: [&str; 5] = ["rollback", "page", "freeze", "pass", "refuse"];
 
 /// Every verdict.
 pub(super) const VERDICTS: [Verdict; 4] = [Verdict::Healthy, Verdict::Suspect, Verdict::Breached, Verdict::Blind];

@@ -51,6 +51,15 @@ impl Failure {
         Self { doing: doing.into(), message: message.into(), code: None, lost: false }
     }
 
+    /// A failure of one of PostgreSQL's programs, told apart by what it said.
+    pub(crate) fn of_program(doing: impl Into<String>, said: &str) -> Self {
+        let code = said.contains("due to lock timeout").then_some(SqlState::LOCK_NOT_AVAILABLE);
+        let lost = ["connection to server", "server closed the connection", "terminating connection"]
+            .iter()
+            .any(|words| said.contains(words));
+        Self { doing: doing.into(), message: said.to_owned(), code, lost }
+    }
+
     /// Whether the connection is gone, or the server is going down or has no room: connecting again may help.
     pub const fn is_lost(&self) -> bool {
         self.lost

@@ -66,6 +66,12 @@ pub fn server_binaries() -> Result<PathBuf, String> {
         })
 }
 
+/// Whether there is a program of this name in `PATH`.
+pub(crate) fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
+}
+
 /// Finds programs that can read a server of this major version.
 pub async fn find(server_major: u32) -> Result<Programs, String> {
     let mut older = None;
@@ -162,6 +168,9 @@ impl Access {
     }
 }
 
+/// Takes one line of a program's output.
+pub type Line<'a> = &'a mut (dyn FnMut(&[u8]) + Send);
+
 /// Runs a program to its end, at most `within`. Each line of its output goes to `line` (cut at 16 KiB); without it,
 /// output is thrown away. `Err` is what the program said, or that its time was up.
 pub async fn run(
@@ -169,7 +178,7 @@ pub async fn run(
     arguments: &[String],
     access: Option<&Access>,
     within: Duration,
-    line: Option<&mut (dyn FnMut(&[u8]) + Send)>,
+    line: Option<Line<'_>>,
 ) -> Result<(), String> {
     let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut command = Command::new(program);

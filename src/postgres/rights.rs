@@ -80,11 +80,9 @@ async fn ask(client: &impl GenericClient, config: &Config, problems: &mut Vec<St
     for table in &database.original_tables {
         owned &= original(client, table, problems).await?;
     }
-    let owner = if owned { "a member of" } else { "not a member of" };
+    let tie = if owned { "a member of" } else { "not a member of" };
     let count = database.original_tables.len();
-    Ok(format!(
-        "the role may do what the ladder needs; it reads all {count} original tables and is {owner} their owner"
-    ))
+    Ok(format!("the role may do what the ladder needs; it reads all {count} original tables and is {tie} their owner"))
 }
 
 async fn holds(client: &impl GenericClient, question: &str) -> Result<bool, Failure> {

@@ -61,7 +61,6 @@ impl Session {
                 .await?;
         let settings = format!(
             "set lock_timeout = {}; set row_security = off; set search_path = pg_catalog, pg_temp; \
-             set default_transaction_read_only = off; \
              select set_config(name, '0', false) from pg_settings \
              where name in ('idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout')",
             milliseconds(database.lock_timeout)

@@ -48,15 +48,14 @@ impl Fixture {
         let mut shared = SHARED.lock().await;
         shared.1 += 1;
         let name = format!("Test \"{}\" 🚀", shared.1);
-        let cluster = match shared.0.upgrade() {
-            Some(cluster) => cluster,
-            None => {
-                let directory = own_directory();
-                let cluster = Cluster::start(&directory.path().join("c")).await.expect("a server");
-                let cluster = Arc::new(Shared { cluster, _directory: directory });
-                shared.0 = Arc::downgrade(&cluster);
-                cluster
-            }
+        let cluster = if let Some(cluster) = shared.0.upgrade() {
+            cluster
+        } else {
+            let directory = own_directory();
+            let cluster = Cluster::start(&directory.path().join("c")).await.expect("a server");
+            let cluster = Arc::new(Shared { cluster, _directory: directory });
+            shared.0 = Arc::downgrade(&cluster);
+            cluster
         };
         cluster.create_database(&name).await.expect("a database");
         drop(shared);
@@ -106,7 +105,7 @@ impl Fixture {
 }
 
 /// A directory that the server's user can reach.
-fn own_directory() -> TempDir {
+pub(crate) fn own_directory() -> TempDir {
     use std::os::unix::fs::PermissionsExt as _;
     let directory = tempfile::Builder::new().prefix("rollbackd-").tempdir_in("/tmp").expect("a directory");
     std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).expect("permissions");

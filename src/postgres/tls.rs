@@ -189,3 +189,102 @@ impl ServerCertVerifier for AnyName {
         self.inner.supported_verify_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    use std::path::PathBuf;
+    use std::process::Command;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::model::{Address, Database};
+    use crate::demo::cluster::{Cluster, Stop};
+    use crate::postgres::programs::{self, Access};
+    use crate::postgres::session::{ConnectError, Session};
+    use crate::postgres::testing;
+
+    /// A certificate authority and a server's certificate for `db.test`, made by openssl.
+    fn certificates(directory: &Path) -> PathBuf {
+        let script = "openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -days 2 -subj /CN=ca
+            openssl req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=db.test
+            printf 'subjectAltName=DNS:db.test\\nbasicConstraints=CA:FALSE\\n' > ext
+            openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out server.crt
+            openssl req -x509 -newkey rsa:2048 -nodes -keyout other.key -out other.crt -days 2 -subj /CN=other";
+        let made = Command::new("sh").args(["-ec", script]).current_dir(directory).output().expect("openssl");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        directory.join("ca.crt")
+    }
+
+    /// A server that takes TLS alone.
+    async fn server(directory: &Path) -> Cluster {
+        let mut cluster = Cluster::start(&directory.join("c")).await.expect("a server");
+        let data = cluster.directory().join("data");
+        let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(&data).expect("there"));
+        for name in ["server.crt", "server.key"] {
+            std::fs::copy(directory.join(name), data.join(name)).expect("copied");
+            std::fs::set_permissions(data.join(name), std::fs::Permissions::from_mode(0o600)).expect("mode");
+            chown(data.join(name), Some(owner), None).expect("owner");
+        }
+        cluster.execute("postgres", "alter system set ssl = on").await.expect("set");
+        cluster.stop(Stop::Fast).await.expect("stops");
+        cluster.start_again().await.expect("starts with TLS");
+        cluster
+    }
+
+    async fn connect(cluster: &Cluster, mode: TlsMode, root_cert: Option<PathBuf>) -> Result<bool, ConnectError> {
+        let second = Duration::from_secs(5);
+        let url = Address::new(cluster.url("postgres").parse().expect("a url"));
+        let session = Session::connect_to(&url, &Tls { mode, root_cert }, second, second).await?;
+        let sql = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
+        Ok(session.client().query_one(sql, &[]).await.expect("an answer").get(0))
+    }
+
+    #[tokio::test]
+    async fn every_mode_checks_what_libpq_checks() {
+        let directory = testing::own_directory();
+        let ca = certificates(directory.path());
+        let other = directory.path().join("other.crt");
+        let cluster = server(directory.path()).await;
+        // The certificate is for db.test, and we connect to 127.0.0.1.
+        for (mode, root, expected) in [
+            (TlsMode::Disable, None, Some(false)),
+            (TlsMode::Prefer, None, Some(true)),
+            (TlsMode::Require, None, Some(true)),
+            (TlsMode::Require, Some(&ca), Some(true)),
+            (TlsMode::Require, Some(&other), None),
+            (TlsMode::VerifyCa, Some(&ca), Some(true)),
+            (TlsMode::VerifyCa, Some(&other), None),
+            (TlsMode::VerifyCa, None, None),
+            (TlsMode::VerifyFull, Some(&ca), None),
+        ] {
+            match (connect(&cluster, mode, root.cloned()).await, expected) {
+                (Ok(encrypted), Some(expected)) => assert_eq!(encrypted, expected, "{mode:?} {root:?}"),
+                (Err(ConnectError::Mistake { .. }), None) => {}
+                (other, _) => panic!("{mode:?} {root:?}: {other:?}"),
+            }
+        }
+        let missing = directory.path().join("no-such.crt");
+        let error = connect(&cluster, TlsMode::VerifyCa, Some(missing)).await.expect_err("no file");
+        assert!(error.to_string().contains("no-such.crt"), "{error}");
+
+        // The programs reach the server the same way.
+        let found = programs::find(15).await.expect("programs");
+        for (root, works) in [(&ca, true), (&other, false)] {
+            let tls = Tls { mode: TlsMode::VerifyCa, root_cert: Some(root.clone()) };
+            let database = Database { tls, ..testing::database(&cluster.url("postgres")) };
+            let access = Access::new(&database).expect("access");
+            let arguments = ["--schema-only".to_owned()];
+            let ran = programs::run(&found.dump, &arguments, Some(&access), Duration::from_secs(20), None).await;
+            assert_eq!(ran.is_ok(), works, "{ran:?}");
+        }
+    }
+
+    #[test]
+    fn the_systems_certificates_are_there_for_libpq() {
+        match system_roots_pem() {
+            Ok(pem) => assert!(CertificateDer::pem_slice_iter(pem.as_bytes()).all(|one| one.is_ok())),
+            Err(reason) => assert!(reason.contains("tls_root_cert"), "{reason}"),
+        }
+    }
+}

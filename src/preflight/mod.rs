@@ -27,13 +27,6 @@ use crate::clock::Stopwatch;
 use crate::config::model::Config;
 use crate::notify::{Reached, Sender};
 
-/// The checks that `preflight.skip` can name.
-///
-/// `signals`, that every signal is healthy for `preflight.healthy_for`, is not among the results of [`run`]: the state
-/// machine judges it from the samples that come in.
-pub const CHECKS: &[&str] =
-    &["database", "rights", "tools", "disk", "script", "gates", "signals", "mail", "webhooks", "command"];
-
 /// What a check that was configured away says. It counts as passed, and is said in every notice.
 pub const SKIPPED: &str = "SKIPPED by configuration";
 
@@ -45,17 +38,21 @@ pub async fn run(config: &Config, within: Duration) -> Vec<CheckResult> {
     let bounds = Bounds { skip: &config.preflight.skip, within };
     let connection = Connection::new(config);
     let sender = Sender::new(config);
-    let results = tokio::join!(
-        bounds.check("database", connection.answers()),
-        bounds.check("rights", connection.rights()),
-        bounds.check("tools", connection.tools()),
-        bounds.check("disk", disk::check(config)),
-        bounds.check("script", aside(config, programs::script)),
-        bounds.check("gates", gates::check(config)),
-        bounds.check("mail", mail(sender.as_ref())),
-        bounds.check("webhooks", webhooks(sender.as_ref())),
-        bounds.check("command", aside(config, programs::command)),
-    );
+    // On the heap: nine connections' worth of state is too much for one stack frame.
+    let results = Box::pin(async {
+        tokio::join!(
+            bounds.check("database", connection.answers()),
+            bounds.check("rights", connection.rights()),
+            bounds.check("tools", connection.tools()),
+            bounds.check("disk", disk::check(config)),
+            bounds.check("script", aside(config, programs::script)),
+            bounds.check("gates", gates::check(config)),
+            bounds.check("mail", mail(sender.as_ref())),
+            bounds.check("webhooks", webhooks(sender.as_ref())),
+            bounds.check("command", aside(config, programs::command)),
+        )
+    })
+    .await;
     let (database, rights, tools, disk, script, gates, mail, webhooks, command) = results;
     vec![database, rights, tools, disk, script, gates, mail, webhooks, command]
 }

@@ -131,8 +131,6 @@ async fn a_file_is_appended_private_and_read_back() {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("made/on the way/output");
-    std::fs::write(&file, "before\n").unwrap();
-    std::fs::remove_file(&file).unwrap();
     let command = shell("echo one; echo two >&2");
     for _ in 0..2 {
         let mut spec = spec(&command);

@@ -1,6 +1,7 @@
 //! Removes the tables of the migration: attempt after attempt, until they are gone, something from before the migration
 //! stands in the way, or the time is up. There is no last try without limits.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -16,6 +17,8 @@ use crate::postgres::removal::archive::Archive;
 use crate::postgres::removal::{Attempt, Batch, Job, discard, quarantine};
 use crate::postgres::session::Session;
 
+/// How often a catalog that changes under us is looked at again. An error that stays is none of that kind.
+const MOVES: u32 = 5;
 /// How long ended sessions may take to go.
 const GOING: Duration = Duration::from_secs(2);
 
@@ -28,12 +31,19 @@ pub async fn act(
     window_started: Timestamp,
     within: Duration,
 ) -> Outcome {
-    let job = Job { config, baseline, removal, window, window_started };
-    let mut work = Work { job, patience: Patience::new(within), within, found: RemovalFinding::default(), kept: None };
+    let commit_sent = AtomicBool::new(false);
+    let job = Job { config, baseline, removal, window, window_started, commit_sent: &commit_sent };
+    let mut work = Work {
+        job,
+        patience: Patience::new(within),
+        within,
+        found: RemovalFinding::default(),
+        kept: None,
+        in_doubt: false,
+    };
     let end = work.run().await;
-    if let Some(archive) = work.kept.take() {
-        // Nothing was dropped on the strength of it.
-        archive.discard();
+    if let Some(directory) = work.kept.take().and_then(Archive::settle) {
+        work.found.archive.get_or_insert(directory.display().to_string());
     }
     work.outcome(end)
 }
@@ -44,6 +54,8 @@ struct Work<'a> {
     within: Duration,
     found: RemovalFinding,
     kept: Option<Archive>,
+    /// Whether a commit was sent whose answer did not come, and nobody has looked since.
+    in_doubt: bool,
 }
 
 /// How it ended.
@@ -51,7 +63,6 @@ enum End {
     Removed,
     Stopped,
     Failed(String),
-    TimeUp(String),
 }
 
 /// How a try went.
@@ -63,14 +74,26 @@ enum Try {
 
 impl Work<'_> {
     async fn run(&mut self) -> End {
+        let (mut held, mut moved) = (None, 0);
         loop {
-            let (mut session, watcher) = match self.sessions().await {
-                Ok(sessions) => sessions,
-                Err(reason) => return End::Failed(reason),
+            let (mut session, watcher) = match held.take() {
+                Some(sessions) => sessions,
+                None => match self.sessions().await {
+                    Ok(sessions) => sessions,
+                    Err(reason) => return End::Failed(reason),
+                },
             };
             self.found.attempts += 1;
+            self.job.commit_sent.store(false, Ordering::Relaxed);
             let mut blockers = Vec::new();
-            let reason = match self.attempt(&mut session, watcher.as_ref(), &mut blockers).await {
+            let tried = self.attempt(&mut session, watcher.as_ref(), &mut blockers).await;
+            let lost = matches!(&tried, Try::Failed(failure) if failure.is_lost());
+            self.in_doubt = match &tried {
+                Try::Failed(_) if lost => self.in_doubt || self.job.commit_sent.load(Ordering::Relaxed),
+                Try::TimeUp => self.job.commit_sent.load(Ordering::Relaxed),
+                Try::Failed(_) | Try::Ended(_) => false,
+            };
+            let reason = match tried {
                 Try::Ended(Attempt::Nothing) => return End::Removed,
                 Try::Ended(Attempt::Stopped(survivors)) => {
                     self.found.survivors = survivors;
@@ -79,6 +102,7 @@ impl Work<'_> {
                 Try::Ended(Attempt::Done(batch)) => {
                     self.take_note(batch);
                     self.patience.reset();
+                    held = Some((session, watcher));
                     continue;
                 }
                 Try::Ended(Attempt::Again(reason)) => reason,
@@ -86,13 +110,24 @@ impl Work<'_> {
                     self.blocked(watcher.as_ref(), &blockers).await;
                     failure.to_string()
                 }
-                Try::Failed(failure) if failure.is_lost() || failure.is_moving_catalog() => failure.to_string(),
+                Try::Failed(failure) if failure.is_lost() => failure.to_string(),
+                Try::Failed(failure) if failure.is_moving_catalog() && moved < MOVES => {
+                    moved += 1;
+                    failure.to_string()
+                }
                 Try::Failed(failure) => return End::Failed(failure.to_string()),
-                Try::TimeUp => return End::TimeUp("the last try was cut off".to_owned()),
+                Try::TimeUp => {
+                    if !blockers.is_empty() {
+                        self.found.blockers = blockers.iter().map(|blocker| blocker.words.clone()).collect();
+                    }
+                    return End::Failed(self.given_up("the time was up in the middle of a try"));
+                }
             };
             if !self.patience.pause().await {
                 return End::Failed(self.given_up(&reason));
             }
+            // What is left of the transaction is rolled back before the next one begins.
+            held = (!lost).then_some((session, watcher));
         }
     }
 
@@ -163,7 +198,7 @@ impl Work<'_> {
     }
 
     fn given_up(&self, reason: &str) -> String {
-        let tries = counted(usize::try_from(self.found.attempts).unwrap_or(usize::MAX), "try").replace("trys", "tries");
+        let tries = counted(usize::try_from(self.found.attempts).unwrap_or(usize::MAX), "try");
         let who = match self.found.blockers.as_slice() {
             [] => String::new(),
             blockers => format!("; locks were held by {}", blockers.join(", ")),
@@ -175,7 +210,11 @@ impl Work<'_> {
         let done = self.done();
         let outcome = match end {
             End::Removed => {
-                let detail = done.unwrap_or_else(|| "nothing left to remove".to_owned());
+                let detail = done.unwrap_or_else(|| match &self.found.archive {
+                    // The server's answer to our commit was lost, and the catalog says that it went through.
+                    Some(archive) => format!("nothing left to remove; rows are archived in {archive}"),
+                    None => "nothing left to remove".to_owned(),
+                });
                 return Outcome::succeeded(detail, Finding::Removal(self.found));
             }
             End::Stopped => {
@@ -183,14 +222,12 @@ impl Work<'_> {
                 let instead = done.as_deref().unwrap_or("nothing was changed");
                 Outcome::failed(format!("objects from before the migration stand in the way: {survivors}; {instead}"))
             }
+            End::Failed(reason) if self.in_doubt => {
+                Outcome::unknown(format!("{reason}; whether the last transaction went through is not known"))
+            }
             End::Failed(reason) => {
                 let instead = done.as_deref().unwrap_or("nothing was changed");
                 Outcome::failed(format!("{reason}; {instead}"))
-            }
-            End::TimeUp(reason) => {
-                let seconds = self.within.as_secs_f64();
-                let instead = done.as_deref().unwrap_or("look at the catalog for what it did");
-                Outcome::timed_out(format!("not ended within {seconds:.1} s: {reason}; {instead}"))
             }
         };
         outcome.with(Finding::Removal(self.found))
@@ -214,7 +251,7 @@ impl Work<'_> {
         };
         let along = match found.collateral.as_slice() {
             [] => String::new(),
-            along => format!("; went along or to know: {}", along.join(", ")),
+            along => format!("; note: {}", along.join(", ")),
         };
         Some(format!("{place}{along}"))
     }

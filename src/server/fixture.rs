@@ -188,6 +188,7 @@ pub(crate) fn window() -> Window {
         migration: None,
         migration_ended: None,
         orphan: None,
+        unending: None,
         verdict: Verdict::Breached,
         paging: Vec::new(),
         rollback: Some(Rollback {

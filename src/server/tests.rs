@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rollbackd_core::run::event::{Ask, Refusal, Request};
-use rollbackd_core::run::record::{Entry, Record};
+use rollbackd_core::run::record::{Entry, Origin, Record};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
@@ -75,7 +75,7 @@ fn shared(snapshot: Snapshot, token: Option<&str>) -> (Shared, watch::Sender<Arc
     (Shared { snapshots, calls, metrics, token: token.map(Secret::new) }, publish, asked)
 }
 
-/// Serves this snapshot; a driver that refuses to cancel and has two records of the window answers.
+/// Serves this snapshot; a driver that refuses to cancel and has three records of the window answers.
 pub(crate) async fn serve(snapshot: Snapshot, token: Option<&str>) -> Running {
     let directory = tempfile::tempdir().expect("a directory");
     let (shared, snapshots, asked) = shared(snapshot, token);
@@ -115,7 +115,15 @@ async fn drive(mut asked: mpsc::Receiver<Call>, tell: mpsc::Sender<Request>) {
 
 fn records() -> Vec<Entry> {
     let entry = |seq, clock, record| Entry { seq, at: at(clock), window: Some(WINDOW.to_owned()), record };
+    let opened = Record::WindowOpened {
+        id: WINDOW.to_owned(),
+        origin: Origin::Schedule,
+        opening: Some(at("02:00:00")),
+        ends_at: at("03:00:00"),
+        plan: Arc::new(fixture::plan()),
+    };
     vec![
+        entry(1, "02:00:00", opened),
         entry(2, "02:00:30", Record::WarmedUp { healthy_since: at("02:00:00.5") }),
         entry(3, "02:14:06", Record::RungStarted { rung: 0 }),
     ]

@@ -5,7 +5,6 @@
 use jiff::Timestamp;
 use rollbackd_core::judge::Verdict;
 use rollbackd_core::plan::Consequence;
-use rollbackd_core::run::record::WindowOutcome;
 use rollbackd_core::run::state::{Phase, Settled, State, StateName, Window};
 use rollbackd_core::run::step::Step;
 use serde::{Deserialize, Serialize, Serializer};
@@ -236,7 +235,7 @@ pub fn unwatched(plan: &str, state: &State, at: Timestamp, reason: String) -> St
         at,
         window: window(state),
         verdict: verdict_label(Verdict::Blind).to_owned(),
-        reasons: vec![reason.clone()],
+        reasons: Vec::new(),
         ready: Ready { ok: false, reason: Some(reason) },
         next_window_at: None,
         signals: Vec::new(),
@@ -297,7 +296,7 @@ fn window(state: &State) -> Option<WindowStatus> {
 }
 
 fn settled_row(settled: &Settled) -> WindowRow {
-    let word = outcome_word(settled.outcome);
+    let word = settled.outcome.state_name().as_str();
     WindowRow {
         id: settled.id.clone(),
         state: word.to_owned(),
@@ -378,18 +377,6 @@ const fn consequence_word(then: Consequence) -> &'static str {
         Consequence::Rollback => "rollback",
         Consequence::Page => "page",
         Consequence::Freeze => "freeze",
-    }
-}
-
-/// How a window ended, in the words of the interface.
-pub const fn outcome_word(outcome: WindowOutcome) -> &'static str {
-    match outcome {
-        WindowOutcome::Passed => "passed",
-        WindowOutcome::Refused => "refused",
-        WindowOutcome::Cancelled => "cancelled",
-        WindowOutcome::Recovered => "recovered",
-        // Nothing has shown that the application recovered.
-        WindowOutcome::Abandoned => "needs_operator",
     }
 }
 

@@ -5,8 +5,11 @@
 
 mod demo;
 mod endings;
+mod demo;
+mod endings;
 mod gates;
 mod judging;
+mod life;
 mod migrations;
 mod operators;
 mod refusals;

@@ -45,7 +45,7 @@ pub struct Counts {
     pub notices: BTreeMap<(String, &'static str), u64>,
     /// Deliveries given up.
     pub dead_lettered: u64,
-    /// Decisions taken, by name: `rollback`, `page`, `hold`, `pass`, `refuse`.
+    /// Decisions taken, by name: `rollback`, `page`, `freeze`, `pass`, `refuse`.
     pub decisions: BTreeMap<&'static str, u64>,
 }
 
@@ -114,6 +114,8 @@ pub struct Window {
     pub orphan: Option<Orphan>,
     /// Why a process that must not run any longer could not be ended.
     pub unending: Option<String>,
+    /// How many steps in a row were interrupted, with none between that came to an end.
+    pub interruptions: u32,
     /// What the rules said last.
     pub verdict: Verdict,
     /// Rules with `page` or `freeze` that have fired and still hold.

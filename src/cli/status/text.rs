@@ -17,6 +17,10 @@ pub(super) fn of(status: &Status, paint: Paint) -> String {
     for reason in &status.reasons {
         text.push_str(&wrap(reason, 10));
     }
+    if let Some(reason) = &status.ready.reason {
+        text.push_str(&field("not ready", ""));
+        text.push_str(&wrap(reason, 10));
+    }
     if let Some(rollback) = &status.rollback {
         text.push_str(&field("rollback", &rollback_words(rollback, now)));
     }
@@ -54,7 +58,8 @@ fn title(words: &str, paint: Paint) -> String {
 }
 
 fn field(name: &str, value: &str) -> String {
-    format!("{name:<10}{value}\n")
+    let line = format!("{name:<10}{value}");
+    format!("{}\n", line.trim_end())
 }
 
 fn window_lines(window: &WindowStatus, now: Timestamp, paint: Paint) -> String {
@@ -79,9 +84,6 @@ fn rollback_words(rollback: &RollbackStatus, now: Timestamp) -> String {
 fn waiting(status: &Status, paint: Paint) -> String {
     let now = status.at;
     let mut text = String::new();
-    if let (false, Some(reason)) = (status.ready.ok, &status.ready.reason) {
-        text.push_str(&wrap(&format!("not ready: {reason}"), 0));
-    }
     if let Some(hold) = &status.hold {
         let since = relative(hold.since, now);
         text.push_str(&wrap(&format!("Decisions are held by {} ({since}): {}", hold.who, hold.reason), 2));

@@ -29,12 +29,19 @@ pub(crate) struct Archive {
     pub(super) scope: Scope,
     /// What each table held, by its number.
     pub(super) prints: BTreeMap<u32, Print>,
+    /// Whether a commit was sent on the strength of it. The server's answer may be lost, so from then on this may be
+    /// the only copy, and it is never thrown away.
+    pub(super) relied_on: bool,
 }
 
 impl Archive {
-    /// Throws it away, because it was overtaken.
-    pub(crate) fn discard(&self) {
+    /// Throws it away when nothing was dropped on the strength of it; gives back where it is otherwise.
+    pub(crate) fn settle(self) -> Option<PathBuf> {
+        if self.relied_on {
+            return Some(self.directory);
+        }
         remove(&self.directory);
+        None
     }
 }
 
@@ -94,7 +101,7 @@ pub(super) async fn take(
         }
     }
     transaction.commit().await.map_err(during("ending the snapshot"))?;
-    Ok(Ok(Archive { directory, scope, prints }))
+    Ok(Ok(Archive { directory, scope, prints, relied_on: false }))
 }
 
 struct Work<'a> {
@@ -120,7 +127,7 @@ impl Work<'_> {
         let file = self.directory.join("tables.dump");
         programs::run(&programs.dump, &self.arguments(&snapshot, &file), Some(&access), within, None)
             .await
-            .map_err(found)?;
+            .map_err(|said| Failure::of_program("archiving the tables", &said))?;
         let json = |value: Result<String, serde_json::Error>| value.map_err(|error| found(error.to_string()));
         let write = |name: &str, text: String| write_private(&self.directory.join(name), &text).map_err(found);
         write("collateral.json", json(serde_json::to_string_pretty(definitions))?)?;
@@ -169,5 +176,23 @@ fn make_directory(job: &Job<'_>) -> Result<PathBuf, String> {
 fn remove(directory: &Path) {
     if let Err(error) = std::fs::remove_dir_all(directory) {
         tracing::warn!(event = "archive.leftover", directory = %directory.display(), %error, "cannot be removed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_that_was_relied_on_stays() {
+        let parent = tempfile::tempdir().expect("a directory");
+        for relied_on in [false, true] {
+            let directory = parent.path().join("tables-1");
+            std::fs::create_dir(&directory).expect("made");
+            let archive =
+                Archive { directory: directory.clone(), scope: Scope::default(), prints: BTreeMap::new(), relied_on };
+            assert_eq!(archive.settle().is_some(), relied_on);
+            assert_eq!(directory.exists(), relied_on);
+        }
     }
 }

@@ -139,8 +139,8 @@ impl Dependent {
             Some(relation) if members.contains(&relation.oid) => Fate::Implied,
             Some(relation) => match relation.kind.as_str() {
                 "r" | "p" | "f" => self.fate_on_table(relation, known),
-                "v" => self.fate_of_view(relation, "view", ObjectKind::View, known),
-                "m" => self.fate_of_view(relation, "materialized view", ObjectKind::MaterializedView, known),
+                "v" => fate_of_view(relation, "view", ObjectKind::View, known),
+                "m" => fate_of_view(relation, "materialized view", ObjectKind::MaterializedView, known),
                 "c" => self.fate_of_type(&relation.name.schema, &relation.name.name, "c", known),
                 "S" => self.fate_of_sequence(relation, members, known),
                 _ => self.survives(),
@@ -189,14 +189,6 @@ impl Dependent {
         Fate::Goes(Collateral { words: self.words.clone(), whole: None, drop, locks: Some(relation.oid) })
     }
 
-    fn fate_of_view(&self, relation: &Relation, keyword: &'static str, kind: ObjectKind, known: Known<'_>) -> Fate {
-        let view = &relation.name;
-        if known.has(kind, &view.schema, None, &view.name) {
-            return Fate::Survives(format!("{keyword} {view} uses it"));
-        }
-        goes(format!("{keyword} {view}"), keyword, view.sql(), Some(view.clone()))
-    }
-
     fn fate_of_sequence(&self, relation: &Relation, members: &BTreeSet<u32>, known: Known<'_>) -> Fate {
         let sequence = &relation.name;
         let owned = self.owner.is_some_and(|owner| members.contains(&owner));
@@ -217,17 +209,25 @@ impl Dependent {
     }
 
     fn fate_of_type(&self, schema: &str, name: &str, kind: &str, known: Known<'_>) -> Fate {
-        if known.has(ObjectKind::Type, schema, None, name) || !matches!(kind, "c" | "d" | "e" | "r") {
-            return self.survives();
-        }
         let keyword = if kind == "d" { "domain" } else { "type" };
         let full = TableName::new(schema, name);
+        if known.has(ObjectKind::Type, schema, None, name) || !matches!(kind, "c" | "d" | "e" | "r") {
+            return Fate::Survives(format!("{keyword} {full} ({})", self.words));
+        }
         goes(format!("{keyword} {full}"), keyword, full.sql(), None)
     }
 
     fn survives(&self) -> Fate {
         Fate::Survives(self.words.clone())
     }
+}
+
+fn fate_of_view(relation: &Relation, keyword: &'static str, kind: ObjectKind, known: Known<'_>) -> Fate {
+    let view = &relation.name;
+    if known.has(kind, &view.schema, None, &view.name) {
+        return Fate::Survives(format!("{keyword} {view} uses it"));
+    }
+    goes(format!("{keyword} {view}"), keyword, view.sql(), Some(view.clone()))
 }
 
 fn goes(words: String, keyword: &'static str, sql: String, relation: Option<TableName>) -> Fate {

@@ -11,6 +11,7 @@ pub(crate) mod discard;
 pub(crate) mod quarantine;
 pub(crate) mod scope;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -39,6 +40,8 @@ pub struct Job<'a> {
     pub window: &'a str,
     /// When the window began.
     pub window_started: Timestamp,
+    /// Set when a commit is about to be sent: if its answer does not come, nobody knows whether it went through.
+    pub commit_sent: &'a AtomicBool,
 }
 
 /// How one attempt ended, when nothing failed.
@@ -119,6 +122,12 @@ async fn guarded(
     Ok(catalog::harm(job.baseline, &before, &after))
 }
 
+/// Commits.
+async fn commit(transaction: Transaction<'_>, job: &Job<'_>) -> Result<(), Failure> {
+    job.commit_sent.store(true, Ordering::Relaxed);
+    transaction.commit().await.map_err(during("committing the removal"))
+}
+
 /// Runs one statement.
 async fn execute(client: &impl GenericClient, sql: &str) -> Result<(), Failure> {
     client.batch_execute(sql).await.map_err(|error| Failure::new(format!("`{}`", shortened(sql)), &error))
@@ -132,11 +141,6 @@ fn shortened(sql: &str) -> String {
     }
     let start: String = sql.chars().take(LONGEST).collect();
     format!("{start}…")
-}
-
-/// The name of the schema into which a window's tables are moved.
-pub fn quarantine_schema(window_started: Timestamp) -> String {
-    window_started.strftime("rollbackd_%Y%m%dt%H%M%Sz").to_string()
 }
 
 fn table_list<'a>(members: impl Iterator<Item = &'a TableName>) -> String {

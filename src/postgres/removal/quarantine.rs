@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use rollbackd_core::baseline::{TableName, counted, quote_identifier};
 use rollbackd_core::run::step::RemovedTable;
+use rollbackd_core::window::quarantine_schema;
 use tokio_postgres::{Client, GenericClient, Transaction};
 
 use super::dependent::{Collateral, Whole};
 use super::scope::{Member, Scope};
-use super::{Attempt, BATCH, Batch, Job, execute, guarded, lock_scope, quarantine_schema, set_limits};
+use super::{Attempt, BATCH, Batch, Job, commit, execute, guarded, lock_scope, set_limits};
 use crate::postgres::{Failure, count, during};
 
 /// The longest name that the server takes, in bytes.
@@ -46,7 +47,7 @@ pub(crate) async fn attempt(client: &mut Client, job: &Job<'_>, remaining: Durat
     if !harm.is_empty() {
         return Ok(Attempt::Stopped(harm));
     }
-    transaction.commit().await.map_err(during("committing the move"))?;
+    commit(transaction, job).await?;
     let keys = scope.keys.iter().filter(|key| members.iter().any(|member| member.oid == key.member)).count();
     if keys > 0 {
         moves.notes.push(format!("{} to tables that stay: still live in the quarantine", counted(keys, "foreign key")));
@@ -128,7 +129,8 @@ impl Moves {
 /// The name with a number, cut so that the server takes it whole.
 fn suffixed(name: &str, number: u32) -> String {
     let suffix = format!("_rollbackd_{number}");
-    let end = name.floor_char_boundary(LONGEST_NAME - suffix.len());
+    let room = (LONGEST_NAME - suffix.len()).min(name.len());
+    let end = (0..=room).rev().find(|at| name.is_char_boundary(*at)).unwrap_or(0);
     format!("{}{suffix}", name.get(..end).unwrap_or_default())
 }
 

@@ -98,18 +98,18 @@ fn chosen(
 ) -> Vec<u32> {
     match &job.removal.tables {
         TableChoice::Named(names) => {
-            let mut named = BTreeSet::new();
+            let mut wanted = BTreeSet::new();
             for name in names {
                 match TableName::parse(name, &job.config.database.schema) {
                     Ok(table) => {
-                        named.insert(table);
+                        wanted.insert(table);
                     }
                     Err(reason) => {
                         survivors.insert(reason);
                     }
                 }
             }
-            let oids = tables.iter().filter(|(_, found)| named.contains(&found.member.table));
+            let oids = tables.iter().filter(|(_, found)| wanted.contains(&found.member.table));
             oids.map(|(oid, _)| *oid).collect()
         }
         TableChoice::Added => tables

@@ -1,9 +1,12 @@
+use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
 use rollbackd_core::plan::TableChoice;
 use rollbackd_core::run::step::StepResult;
 
 use super::*;
+use crate::demo::cluster::{Cluster, Stop};
 use crate::postgres::catalog;
 use crate::postgres::testing::Fixture;
 
@@ -89,10 +92,8 @@ impl World {
 }
 
 fn finding(outcome: &Outcome) -> RemovalFinding {
-    match &outcome.finding {
-        Finding::Removal(found) => found.clone(),
-        other => panic!("not a removal: {other:?}"),
-    }
+    let Finding::Removal(found) = &outcome.finding else { panic!("{}", outcome.detail) };
+    found.clone()
 }
 
 const CLEAN: &str = "nothing differs from the baseline";
@@ -109,9 +110,11 @@ async fn names_of_every_kind_are_moved_and_dropped() {
         let mut migration = String::new();
         for name in names {
             let table = rollbackd_core::baseline::quote_identifier(name);
-            migration.push_str(&format!(
+            write!(
+                migration,
                 "create table {table} (id serial primary key, \"t\" text default E'line\\nbreak'); insert into {table} default values;"
-            ));
+            )
+            .expect("a string");
         }
         let world = World::new("", &migration).await;
         let (outcome, found) = world.removed(&added(dispose)).await;
@@ -188,8 +191,7 @@ const WEB: &str = "
 #[tokio::test]
 async fn what_the_migration_hung_on_its_tables_goes_along() {
     for dispose in [QUARANTINE, DROP] {
-        let migration = WEB.replace("create domain page_id as int check (value < page_count());", "");
-        let world = World::new("", &migration).await;
+        let world = World::new("", WEB).await;
         let (outcome, found) = world.removed(&named(&["pages"], dispose, OnBlocked::Wait)).await;
         for part in [
             "titles",
@@ -197,6 +199,7 @@ async fn what_the_migration_hung_on_its_tables_goes_along() {
             "over_all",
             "page_count",
             "page_pair",
+            "page_id",
             "via_pages",
             "trigger counts",
             "posts_page_fkey",
@@ -243,6 +246,12 @@ async fn what_is_from_before_stops_the_rung() {
         ("", "create table pages (id int); create rule r as on delete to posts do also delete from pages", "rule r"),
         ("", "create table pages () inherits (posts)", "part of public.posts"),
         ("", "alter table profiles rename to pages; create table profiles ()", "under another name"),
+        (
+            "create domain small as int",
+            "create table pages (id int); create function f() returns bigint begin atomic select count(*) from pages; end;
+             alter domain small add constraint c check (value < f())",
+            "small",
+        ),
         ("", "create table pages (id int); create table auth.log (p pages)", "auth.log"),
         ("", "create table pages (id int); alter table posts inherit pages; ", "posts"),
     ] {
@@ -255,6 +264,53 @@ async fn what_is_from_before_stops_the_rung() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_key_of_a_partitioned_original_is_dropped_once() {
+    for dispose in [QUARANTINE, DROP] {
+        let world = World::new(
+            "create table events (at date, page int) partition by range (at);
+             create table events_1 partition of events for values from ('2026-01-01') to ('2027-01-01')",
+            "create table pages (id int primary key) partition by range (id);
+             create table pages_1 partition of pages for values from (0) to (100);
+             alter table events add foreign key (page) references pages",
+        )
+        .await;
+        let (_, found) = world.removed(&named(&["pages"], dispose, OnBlocked::Wait)).await;
+        assert_eq!(found.tables.len(), 2);
+        assert_eq!(found.collateral.len(), 1, "{:?}", found.collateral);
+        assert_eq!(world.difference().await, CLEAN);
+    }
+}
+
+#[tokio::test]
+async fn rows_that_arrive_while_it_is_archived_are_archived_too() {
+    let world =
+        World::new("", "create table pages (id int, n int); insert into pages select generate_series(1, 5), 0").await;
+    // Its transaction began before the archive and commits after it: the lock waits for it, the archive does not see it.
+    let mut writer = world.fixture.session().await;
+    let transaction = writer.client_mut().transaction().await.expect("a transaction");
+    transaction.batch_execute("update pages set n = 1 where id = 1").await.expect("an update");
+    let removal = named(&["pages"], DROP, OnBlocked::Wait);
+    let archives = world.config.state_dir.join("archives/shop-20261122T020000Z");
+    let (outcome, ()) = tokio::join!(world.act(&removal, Duration::from_secs(30)), async {
+        while !archives.join("tables-1/tables.json").exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        transaction.commit().await.expect("commits");
+    });
+    assert!(outcome.is_success(), "{}", outcome.detail);
+    let archive = finding(&outcome).archive.expect("an archive");
+    let mut changed = 0;
+    let mut line = |line: &[u8]| changed += usize::from(line == b"1\t1");
+    let arguments = ["--data-only", "--file=-", &format!("{archive}/tables.dump")].map(str::to_owned);
+    let programs = crate::postgres::programs::find(15).await.expect("programs");
+    crate::postgres::programs::run(&programs.restore, &arguments, None, Duration::from_secs(20), Some(&mut line))
+        .await
+        .expect("reads");
+    assert_eq!(changed, 1, "the archive has the row as it was at the end");
+    assert_eq!(std::fs::read_dir(&archives).expect("archives").count(), 1, "and the overtaken archive is gone");
 }
 
 #[tokio::test]
@@ -320,7 +376,6 @@ async fn rows_come_back_from_the_archive() {
     let (outcome, found) = world.removed(&added(DROP)).await;
     assert!(outcome.detail.contains("dropped 1 table (50 rows), archived in"), "{}", outcome.detail);
     let archive = found.archive.expect("an archive");
-    use std::os::unix::fs::PermissionsExt as _;
     let mode = std::fs::metadata(&archive).expect("there").permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
     let programs = crate::postgres::programs::find(15).await.expect("programs");
@@ -357,7 +412,7 @@ async fn more_tables_than_a_transaction_takes() {
         for number in 1..450 {
             let parent = number / 10 * 10;
             let reference = if number % 10 == 0 { String::new() } else { format!(" references t{parent}") };
-            migration.push_str(&format!("create table t{number} (id int primary key{reference});"));
+            write!(migration, "create table t{number} (id int primary key{reference});").expect("a string");
         }
         let world = World::new("", &migration).await;
         let (_, found) = world.removed(&added(dispose)).await;
@@ -376,4 +431,66 @@ async fn a_server_that_refuses_us_is_reported_without_secrets() {
     let outcome = act(&config, &world.baseline, &added(DROP), "w", started, Duration::from_secs(20)).await;
     assert_eq!(outcome.result, StepResult::Failed);
     assert!(!outcome.detail.contains("sesame"), "{}", outcome.detail);
+}
+
+#[tokio::test]
+async fn a_role_without_powers_works_with_what_it_owns() {
+    for dispose in [QUARANTINE, DROP] {
+        let mut world = World::new("", "").await;
+        let name = rollbackd_core::baseline::quote_identifier(&world.fixture.name);
+        world
+            .fixture
+            .sql(&format!(
+                "do $$ begin create role no_powers login password 'sesame'; exception when duplicate_object then end $$;
+                 grant create on database {name} to no_powers; grant all on schema public to no_powers;
+                 grant all on all tables in schema public to no_powers;
+                 set role no_powers; create table pages (id int primary key); create view titles as select id from pages"
+            ))
+            .await;
+        let url = world.fixture.cluster.url_as("no_powers", "sesame", &world.fixture.name);
+        world.config.database = crate::postgres::testing::database(&url);
+        let mut holder = world.fixture.session().await;
+        let transaction = holder.client_mut().transaction().await.expect("a transaction");
+        transaction.batch_execute("lock table pages in access share mode").await.expect("a lock");
+        // The holder is a superuser, whom this role may not end.
+        let removal = named(&["pages"], dispose, OnBlocked::Terminate);
+        let outcome = world.act(&removal, Duration::from_secs(2)).await;
+        assert_eq!(outcome.result, StepResult::Failed, "{}", outcome.detail);
+        assert!(finding(&outcome).blockers.iter().any(|one| one.starts_with("ending ") && one.contains("42501")));
+        transaction.commit().await.expect("still there");
+        let (_, found) = world.removed(&removal).await;
+        assert_eq!(found.collateral, ["view public.titles"]);
+        assert_eq!(world.difference().await, CLEAN);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_goes_away_and_comes_back_is_waited_for() {
+    let directory = crate::postgres::testing::own_directory();
+    let mut cluster = Cluster::start(&directory.path().join("c")).await.expect("a server");
+    cluster.execute("postgres", "create table pages (id int); insert into pages values (1)").await.expect("a table");
+    let database = crate::postgres::testing::database(&cluster.url("postgres"));
+    let config = crate::postgres::testing::config(database, directory.path().to_owned());
+    let baseline = Baseline {
+        at: Timestamp::UNIX_EPOCH,
+        server_version: String::new(),
+        catalog: rollbackd_core::baseline::Catalog::default(),
+        counts: Vec::new(),
+        identities: Vec::new(),
+    };
+    let started = "2026-11-22T02:00:00Z".parse().expect("a time");
+    // It works while a lock is held, loses its server with the holder, and ends its work at the next one.
+    let mut holder = Session::connect(&config.database).await.expect("connects");
+    let transaction = holder.client_mut().transaction().await.expect("a transaction");
+    transaction.batch_execute("lock table public.pages").await.expect("a lock");
+    let removal = added(DROP);
+    let work = act(&config, &baseline, &removal, "w", started, Duration::from_secs(60));
+    let (outcome, ()) = tokio::join!(work, async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        cluster.stop(Stop::Immediate).await.expect("stops");
+        cluster.start_again().await.expect("starts");
+    });
+    assert!(outcome.is_success(), "{}", outcome.detail);
+    assert!(finding(&outcome).archive.is_some());
+    assert!(outcome.detail.contains("1 table (1 row)"), "{}", outcome.detail);
 }

@@ -97,7 +97,7 @@ async fn a_window_comes_with_its_records() {
     let whole = running.tcp(&format!("GET /api/v1/windows/{WINDOW}"), "").await.json();
     assert_eq!(whole["outcome"], "recovered");
     assert_eq!(
-        whole["records"][0],
+        whole["records"][1],
         json!({"seq": 2, "at": "2026-11-22T02:00:30.000Z", "window": WINDOW,
                "record": {"type": "warmed_up", "healthy_since": "2026-11-22T02:00:00.500Z"}})
     );

@@ -46,9 +46,8 @@ async fn guessing_is_limited_and_the_socket_stays_open() {
 #[tokio::test]
 async fn every_control_reaches_the_driver_with_who_and_why() {
     let mut running = serve(quiet(), None).await;
-    let plan = Arc::new(fixture::plan());
     for (path, extra, ask) in [
-        ("window/open", "", Ask::Open { plan, guard: false }),
+        ("window/open", "", Ask::Open { guard: false }),
         ("window/finished", "", Ask::Finished),
         ("window/hold", "", Ask::Hold),
         ("window/resume", "", Ask::Resume),

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use rollbackd::journal::Journal;
 use rollbackd::journal::redb::RedbJournal;
 use rollbackd_core::run::record::{Entry, Record};
 use rustix::process::{Pid, Signal, kill_process};
@@ -219,8 +218,7 @@ impl Stage {
             let mut window: Value = serde_json::from_str(&body).map_err(|error| error.to_string())?;
             return serde_json::from_value(window["records"].take()).map_err(|error| error.to_string());
         }
-        let journal = RedbJournal::open_existing(&self.state()).map_err(|error| error.to_string())?;
-        let mut entries = journal.read_from(1).map_err(|error| error.to_string())?;
+        let (_journal, mut entries) = RedbJournal::open_existing(&self.state()).map_err(|error| error.to_string())?;
         let newest = entries.iter().rev().find_map(|entry| match &entry.record {
             Record::WindowOpened { id, .. } => Some(id.clone()),
             _ => None,

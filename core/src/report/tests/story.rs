@@ -133,6 +133,7 @@ impl Story {
             at: at(self.now),
             server_version: "15.18".to_owned(),
             catalog: Catalog::default(),
+            identities: Vec::new(),
             counts: vec![],
         });
         let directory = "/srv/shop/backups/pre-migration-20261122T020033Z".to_owned();

@@ -1,0 +1,288 @@
+//! Ended in the middle, by SIGKILL and by SIGTERM: the next start goes on where it was.
+
+use rollbackd_core::run::record::{MigrationEnd, Record, WindowOutcome};
+
+use super::{
+    End, assert_everybody_was_told, count, end, open, outcome, rollbacks, steps, touch, wait_for_file, wait_for_step,
+};
+use crate::endings::{BREAKING, HARMLESS};
+use crate::stage::{Daemon, QUARANTINE, Stage, script, until};
+
+/// A stage whose window runs a migration by itself.
+fn with_migration(name: &str, sql: &str) -> Stage {
+    let mut stage = Stage::new(name);
+    let migration = stage.migration(sql);
+    stage.plan.command(&migration);
+    stage
+}
+
+/// What must be so after every interrupted rollback.
+#[track_caller]
+fn assert_recovered(stage: &Stage, daemon: Daemon) {
+    stage.wait_for_state("recovered");
+    let records = stage.records();
+    assert_eq!(rollbacks(&records), 1, "{:?}", steps(&records));
+    assert_eq!(outcome(&records), Some(WindowOutcome::Recovered));
+    assert_everybody_was_told(stage);
+    assert!(!stage.path("maintenance").exists(), "traffic is resumed");
+    assert!(!stage.new_tables().iter().any(|table| table.starts_with("public.")), "{:?}", stage.new_tables());
+    stage.assert_originals_whole();
+    daemon.term().expect(0);
+    stage.assert_nothing_runs();
+    assert_eq!(stage.records(), records, "what the daemon said is what the journal holds");
+}
+
+/// A script that says that it runs, does something, and then waits to be let go.
+fn waiting_script(stage: &mut Stage, work: &str) {
+    let name = stage.script(
+        "emergency.sh",
+        &format!("echo $$ >> script.pids\n{work}\ntouch script.worked\nwhile [ ! -e go ]; do sleep 0.05; done"),
+    );
+    stage.plan.rungs = script(&name) + QUARANTINE;
+}
+
+/// Whether the script that was started first still runs.
+fn script_runs(stage: &Stage) -> bool {
+    let pids = stage.lines("script.pids");
+    stage.left_running().iter().any(|line| line.starts_with(&format!("{} ", pids[0])))
+}
+
+fn script_that_did_nothing(how: End) {
+    let mut stage = with_migration("script", BREAKING);
+    waiting_script(&mut stage, "true");
+    let daemon = stage.daemon();
+    open(&stage);
+    wait_for_file(&stage, "script.worked");
+    end(daemon, how);
+    assert!(script_runs(&stage), "a script in flight outlives the daemon");
+    assert!(stage.path("maintenance").exists(), "traffic stays stopped");
+
+    let daemon = stage.daemon();
+    until("the orphan is ended", || !script_runs(&stage));
+    stage.wait_for_state("recovered");
+    let records = stage.records();
+    assert_eq!(stage.lines("script.pids").len(), 1, "it is never run twice");
+    assert_eq!(count(&records, "end_process"), 1, "{:?}", steps(&records));
+    assert!(records.iter().any(|entry| matches!(&entry.record, Record::RungFailed { rung: 0, reason }
+        if reason.contains("interrupted"))));
+    assert_recovered(&stage, daemon);
+}
+
+#[test]
+fn killed_with_a_script_in_flight() {
+    script_that_did_nothing(End::Killed);
+}
+
+#[test]
+fn asked_to_end_with_a_script_in_flight() {
+    script_that_did_nothing(End::Asked);
+}
+
+#[test]
+fn killed_with_a_script_in_flight_that_has_done_its_work() {
+    let mut stage = with_migration("script", BREAKING);
+    waiting_script(&mut stage, "psql -X -q -c 'drop table media_files, pages'");
+    let daemon = stage.daemon();
+    open(&stage);
+    wait_for_file(&stage, "script.worked");
+    end(daemon, End::Killed);
+
+    let daemon = stage.daemon();
+    stage.wait_for_state("recovered");
+    let records = stage.records();
+    assert_eq!(count(&records, "act"), 1, "the catalog shows that it was done: {:?}", steps(&records));
+    assert!(!records.iter().any(|entry| matches!(entry.record, Record::RungFailed { .. })));
+    assert_recovered(&stage, daemon);
+}
+
+fn removal_that_waits_for_a_lock(how: End) {
+    let mut stage = with_migration("lock", BREAKING);
+    stage.plan.change("soak = \"1s\"", "soak = \"50s\"");
+    stage.plan.change("timeout = \"10s\"", "timeout = \"40s\"");
+    stage.app.ill_when("false");
+    let daemon = stage.daemon();
+    open(&stage);
+    stage.wait_for_state("soaking");
+    let reader = stage.database.sit_down();
+    reader.sql("begin; lock table pages in access share mode");
+    stage.app.ill_when("to_regclass('public.pages') is not null");
+    wait_for_step(&stage, "act");
+    end(daemon, how);
+    assert_eq!(stage.new_tables(), ["public.media_files", "public.pages"], "all or nothing");
+
+    let daemon = stage.daemon();
+    wait_for_step(&stage, "act");
+    reader.sql("rollback");
+    stage.wait_for_state("recovered");
+    assert_eq!(count(&stage.records(), "act"), 2);
+    assert_recovered(&stage, daemon);
+}
+
+#[test]
+fn killed_while_the_removal_waits_for_a_lock() {
+    removal_that_waits_for_a_lock(End::Killed);
+}
+
+#[test]
+fn asked_to_end_while_the_removal_waits_for_a_lock() {
+    removal_that_waits_for_a_lock(End::Asked);
+}
+
+fn verification(how: End, stage_of_check: &str) {
+    let mut stage = with_migration("verify", BREAKING);
+    let check = stage.script("look.sh", "echo look >> looks\nwhile [ ! -e looked ]; do sleep 0.05; done");
+    stage.plan.checks.push_str(&format!(
+        "[[verify]]\nkind = \"command\"\nname = \"somebody looks\"\nrun = [{check:?}]\nstage = {stage_of_check:?}\n"
+    ));
+    let daemon = stage.daemon();
+    open(&stage);
+    wait_for_file(&stage, "looks");
+    assert_eq!(stage.window_state().as_deref(), Some("verifying"));
+    if how == End::Asked {
+        // A check is a short step: its end is waited for, and written down.
+        daemon.signal(rustix::process::Signal::TERM);
+        touch(&stage, "looked");
+        daemon.end().expect(0);
+        let kept = stage.records();
+        assert_eq!(
+            kept.iter().filter(|entry| matches!(entry.record, Record::StepStarted { .. })).count(),
+            kept.iter().filter(|entry| matches!(entry.record, Record::StepEnded { .. })).count()
+        );
+    } else {
+        end(daemon, how);
+        touch(&stage, "looked");
+    }
+    assert_eq!(outcome(&stage.records()), None, "nothing new is begun at the end");
+
+    let daemon = stage.daemon();
+    stage.wait_for_state("recovered");
+    assert_eq!(count(&stage.records(), "act"), 1, "what was done is not done again");
+    assert_recovered(&stage, daemon);
+}
+
+#[test]
+fn killed_while_verifying_with_traffic_stopped() {
+    verification(End::Killed, "closed");
+}
+
+#[test]
+fn killed_while_verifying_with_traffic_resumed() {
+    verification(End::Killed, "open");
+}
+
+#[test]
+fn asked_to_end_while_verifying() {
+    verification(End::Asked, "open");
+}
+
+fn migration_that_runs(how: End) {
+    let mut stage = Stage::new("migrating");
+    let command = stage.script(
+        "migrate.sh",
+        &format!(
+            "echo $$ >> migrations\nwhile [ ! -e go ]; do sleep 0.05; done\nexec {}",
+            stage.migration(HARMLESS).join(" ")
+        ),
+    );
+    stage.plan.command(&[command]);
+    let daemon = stage.daemon();
+    open(&stage);
+    wait_for_file(&stage, "migrations");
+    end(daemon, how);
+
+    let daemon = stage.daemon();
+    wait_for_step(&stage, "await_process");
+    assert_eq!(stage.window_state().as_deref(), Some("watching"), "the orphan is waited for");
+    touch(&stage, "go");
+    stage.wait_for_state("passed");
+    let records = stage.records();
+    assert!(
+        records
+            .iter()
+            .any(|entry| matches!(entry.record, Record::MigrationFinished { how: MigrationEnd::ExitUnknown, .. }))
+    );
+    assert_eq!((rollbacks(&records), count(&records, "migrate")), (0, 1), "{:?}", steps(&records));
+    assert_eq!(stage.lines("migrations").len(), 1);
+    assert_eq!(stage.new_tables(), ["public.invoices"]);
+    assert_everybody_was_told(&stage);
+    stage.assert_originals_whole();
+    daemon.term().expect(0);
+    stage.assert_nothing_runs();
+}
+
+#[test]
+fn killed_while_the_migration_runs() {
+    migration_that_runs(End::Killed);
+}
+
+#[test]
+fn asked_to_end_while_the_migration_runs() {
+    migration_that_runs(End::Asked);
+}
+
+fn backup_that_waits(how: End) {
+    let mut stage = with_migration("backup", HARMLESS);
+    let daemon = stage.daemon();
+    let owner = stage.database.sit_down();
+    owner.sql("begin; lock table profiles in access exclusive mode");
+    open(&stage);
+    wait_for_step(&stage, "backup");
+    end(daemon, how);
+    assert_eq!(stage.new_tables(), Vec::<String>::new(), "the migration was not started");
+    owner.sql("rollback");
+
+    let daemon = stage.daemon();
+    stage.wait_for_state("passed");
+    assert_eq!(stage.new_tables(), ["public.invoices"]);
+    assert_everybody_was_told(&stage);
+    stage.assert_originals_whole();
+    daemon.term().expect(0);
+    stage.assert_nothing_runs();
+}
+
+#[test]
+fn killed_while_preparing() {
+    backup_that_waits(End::Killed);
+}
+
+#[test]
+fn asked_to_end_while_preparing() {
+    backup_that_waits(End::Asked);
+}
+
+#[test]
+fn killed_while_an_operator_is_needed_and_again_while_soaking() {
+    let mut stage = with_migration("needs", BREAKING);
+    let liar = stage.script("emergency.sh", "echo done");
+    stage.plan.rungs = script(&liar);
+    let daemon = stage.daemon();
+    open(&stage);
+    stage.wait_for_state("needs_operator");
+    let before = stage.records();
+    daemon.kill();
+
+    let daemon = stage.daemon();
+    assert_eq!(stage.window_state().as_deref(), Some("needs_operator"));
+    assert_eq!(rollbacks(&stage.records()), 1, "it is final for automation");
+    assert_eq!(count(&stage.records(), "act"), count(&before, "act"));
+    assert!(stage.path("maintenance").exists(), "traffic stays as it is");
+    assert_everybody_was_told(&stage);
+    stage.assert_originals_whole();
+    stage.cli(&["window", "open"]).expect(1);
+    stage.database.sql("drop table media_files, pages");
+    stage.cli(&["window", "resolved", "--reason", "dropped by hand"]).expect(0);
+    stage.wait_for_state("recovered");
+    assert!(!stage.path("maintenance").exists());
+    daemon.term().expect(0);
+
+    stage.plan.change("soak = \"1s\"", "soak = \"4s\"");
+    stage.migration(HARMLESS);
+    let daemon = stage.daemon();
+    open(&stage);
+    stage.wait_for_state("soaking");
+    daemon.kill();
+    let daemon = stage.daemon();
+    assert_eq!(stage.window_state().as_deref(), Some("soaking"));
+    stage.wait_for_state("passed");
+    daemon.term().expect(0);
+}
