@@ -5,8 +5,6 @@
 
 mod demo;
 mod endings;
-mod demo;
-mod endings;
 mod gates;
 mod judging;
 mod life;

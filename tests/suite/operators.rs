@@ -3,7 +3,7 @@
 use rollbackd_core::run::record::Record;
 use serde_json::Value;
 
-use crate::endings::{BREAKING, HARMLESS};
+use crate::endings::{BREAKING, HARMLESS, TANGLED};
 use crate::stage::{QUARANTINE, Running, Stage, eventually, script, until};
 
 /// Waits until a rung waits for an operator's word.
@@ -188,21 +188,6 @@ fn the_budget_is_kept() {
     stage.assert_originals_whole();
     stage.assert_nothing_runs();
 }
-
-/// A migration with everything that can be in the way of a person who moves its tables by hand.
-const TANGLED: &str = r#"
-    create table pages (id serial primary key, post bigint references posts (id));
-    create table "media ""files""" (id bigint primary key, page int references pages (id));
-    create index on pages (post);
-    create view some_pages as select p.id, o.title from pages p join posts o on o.id = p.post;
-    create view a_summary as select count(*) from some_pages;
-    create materialized view kept_pages as select * from some_pages;
-    create function touch() returns trigger language plpgsql as 'begin return new; end';
-    create trigger touched before update on pages for each row execute function touch();
-    create type mood as enum ('well', 'ill');
-    create sequence numbers;
-    insert into pages (post) values (1), (2);
-"#;
 
 #[test]
 fn what_is_printed_for_a_person_heals_as_it_stands() {
