@@ -212,8 +212,8 @@ impl Driver {
         }
     }
 
-    /// Lets a step in flight reach its end and writes that down, without starting another. A process of the
-    /// project's own is not waited for: it goes on, and the next start finds out what became of it.
+    /// Lets a short step in flight reach its end and writes that down, without starting another. What may take long
+    /// is not waited for: the next start finds out what became of it.
     async fn drain(&mut self) {
         let end = Instant::now() + DRAIN;
         while self.effects.short_steps() > 0 {
