@@ -2,6 +2,9 @@
 //! servers away and its journal damaged; people and the schedule open windows, and somebody looks at all of it.
 
 mod crash;
+mod notices;
+mod operator;
+mod schedule;
 
 use std::collections::BTreeSet;
 

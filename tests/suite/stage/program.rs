@@ -102,7 +102,7 @@ impl Stage {
     }
 
     /// Starts the executable with the configuration as it was written last.
-    fn start(&self, name: &str, arguments: &[&str]) -> Running {
+    pub(crate) fn start(&self, name: &str, arguments: &[&str]) -> Running {
         let file = |kind: &str| {
             let number = (0..).find(|n| !self.path(&format!("{name}-{n}.{kind}")).exists()).unwrap();
             let path = self.path(&format!("{name}-{number}.{kind}"));
