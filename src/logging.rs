@@ -19,11 +19,23 @@ use crate::clock;
 /// The variable that overrides the level, such as `debug` or `rollbackd::driver=debug`.
 const LEVEL: &str = "ROLLBACKD_LOG";
 
+/// The target of lines that repeat what the journal's records say.
+pub const RECORDS: &str = "rollbackd::records";
+
 /// Starts logging; `level` holds unless the environment says otherwise. A second call changes nothing.
 pub fn start(level: Level) {
-    let chosen = std::env::var(LEVEL).ok().and_then(|text| EnvFilter::try_new(text).ok());
     // What libraries have to say is for developers.
-    let filter = chosen.unwrap_or_else(|| EnvFilter::new(format!("warn,rollbackd={level},tokio_cron_scheduler=off")));
+    begin(&format!("warn,rollbackd={level},tokio_cron_scheduler=off"));
+}
+
+/// Starts logging for a command that tells the records itself: only what they do not say is logged, from `warn` on.
+pub fn start_beside_story() {
+    begin(&format!("warn,{RECORDS}=off,tokio_cron_scheduler=off"));
+}
+
+fn begin(directives: &str) {
+    let chosen = std::env::var(LEVEL).ok().and_then(|text| EnvFilter::try_new(text).ok());
+    let filter = chosen.unwrap_or_else(|| EnvFilter::new(directives));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let started = if io::stderr().is_terminal() {
         let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

@@ -18,6 +18,7 @@ use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::baseline::counted;
 use crate::run::event::DueOpening;
 
 /// How many openings [`Schedule::due`] returns at most.
@@ -36,19 +37,24 @@ pub struct Schedule {
 /// Reads a cron expression. Whether it ever [fires](Schedule::fires) is a question of its own.
 ///
 /// # Errors
-/// A sentence that says what is wrong and what is accepted.
+/// What is wrong with it, in words that follow "is not a schedule: ".
 pub fn parse(schedule: &str) -> Result<Schedule, String> {
-    const ACCEPTED: &str = "write five fields (minute hour day month weekday), or six with seconds first";
     let fields = schedule.split_whitespace().count();
     if !matches!(fields, 5 | 6) {
-        return Err(format!("the schedule `{schedule}` has {fields} fields; {ACCEPTED}"));
+        return Err(format!("it has {}", counted(fields, "field")));
     }
     CronParser::builder()
         .year(Year::Disallowed)
         .build()
         .parse(schedule)
         .map(|cron| Schedule { cron })
-        .map_err(|error| format!("the schedule `{schedule}` cannot be read ({error}); {ACCEPTED}"))
+        .map_err(|error| reason(&error.to_string()))
+}
+
+/// The library's words without its own names of error kinds.
+fn reason(text: &str) -> String {
+    let text = text.trim_end_matches('.').to_lowercase();
+    text.rsplit_once("error: ").map_or(text.clone(), |(_, reason)| reason.to_owned())
 }
 
 impl Schedule {

@@ -19,8 +19,10 @@ use jiff::Timestamp;
 use rollbackd_core::baseline::{Baseline, RowCount, TableName, counted, quote_identifier};
 use rollbackd_core::run::step::{Finding, Outcome};
 use tokio_postgres::{IsolationLevel, Transaction};
+use tokio_util::sync::CancellationToken;
 
 pub use self::manifest::{FileEntry, Manifest};
+
 use crate::clock::{self, Stopwatch};
 use crate::config::model::Config;
 use crate::postgres::programs::{self, Access, Programs, write_private};
@@ -30,14 +32,18 @@ use crate::postgres::{Failure, catalog, count, during, milliseconds, readback};
 /// How long `pg_dump` waits for a lock at least: a backup is in less of a hurry than a rollback.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 
-/// Takes the backup and the baseline.
-pub async fn take(config: &Config, window_started: Timestamp, within: Duration) -> Outcome {
+/// Takes the backup and the baseline. `stop` ends it early, when nobody needs it any more.
+pub async fn take(config: &Config, window_started: Timestamp, within: Duration, stop: &CancellationToken) -> Outcome {
     let partial = match make_partial(config, window_started) {
         Ok(partial) => partial,
         Err(reason) => return Outcome::failed(format!("no backup: {reason}")),
     };
     let work = Work { config, window_started, partial: &partial, within, started: Stopwatch::start() };
-    let reason = match tokio::time::timeout(within, work.run()).await {
+    let worked = tokio::select! {
+        worked = tokio::time::timeout(within, work.run()) => worked,
+        () = stop.cancelled() => Ok(Err("it is not needed any more".to_owned())),
+    };
+    let reason = match worked {
         Ok(Ok(outcome)) => return outcome,
         Ok(Err(reason)) => Outcome::failed(format!("no backup: {reason}")),
         Err(_elapsed) => Outcome::timed_out(format!("no backup: it did not end within {} s", within.as_secs())),

@@ -31,7 +31,7 @@ fn backup_of(outcome: &Outcome) -> (PathBuf, Arc<Baseline>) {
 }
 
 async fn fails(config: &Config, why: &str) {
-    let outcome = take(config, at("2026-11-22T02:00:00Z"), MINUTE).await;
+    let outcome = take(config, at("2026-11-22T02:00:00Z"), MINUTE, &CancellationToken::new()).await;
     assert!(!outcome.is_success());
     assert!(outcome.detail.contains(why), "{why}: {}", outcome.detail);
     assert_eq!(names(&config.backup.directory), Vec::<String>::new(), "nothing stays behind");
@@ -46,7 +46,7 @@ async fn a_backup_is_whole_described_and_private() {
         .await;
     let mut config = fixture.config();
     config.backup.schemas = vec!["public".to_owned(), "a.b".to_owned(), "a*".to_owned()];
-    let outcome = take(&config, at("2026-11-22T02:00:00Z"), MINUTE).await;
+    let outcome = take(&config, at("2026-11-22T02:00:00Z"), MINUTE, &CancellationToken::new()).await;
     let (directory, baseline) = backup_of(&outcome);
     assert_eq!(directory, config.backup.directory.join("pre-migration-20261122T020000Z"));
     assert_eq!(names(&directory), ["baseline.json", "dump", "manifest.json", "schema.sql"]);
@@ -68,11 +68,11 @@ async fn a_backup_is_whole_described_and_private() {
 
     // Again under the same name, as after a crash, and with what such a crash leaves.
     std::fs::create_dir(config.backup.directory.join("pre-migration-20261122T020000Z.partial")).expect("made");
-    let (second, _) = backup_of(&take(&config, at("2026-11-22T02:00:00Z"), MINUTE).await);
+    let (second, _) = backup_of(&take(&config, at("2026-11-22T02:00:00Z"), MINUTE, &CancellationToken::new()).await);
     assert!(second.ends_with("pre-migration-20261122T020000Z-2"), "{}", second.display());
     // The third pushes out the first, and nobody else's.
     std::fs::create_dir(config.backup.directory.join("pre-migration-20200101T000000Z")).expect("made");
-    backup_of(&take(&config, at("2026-11-29T02:00:00Z"), MINUTE).await);
+    backup_of(&take(&config, at("2026-11-29T02:00:00Z"), MINUTE, &CancellationToken::new()).await);
     let left = ["pre-migration-20200101T000000Z", "pre-migration-20261122T020000Z-2", "pre-migration-20261129T020000Z"];
     assert_eq!(names(&config.backup.directory), left);
 }
@@ -82,7 +82,8 @@ async fn a_damaged_archive_is_found() {
     let fixture = Fixture::new().await;
     fixture.sql(ORIGINALS).await;
     let config = fixture.config();
-    let (directory, baseline) = backup_of(&take(&config, at("2026-11-22T02:00:00Z"), MINUTE).await);
+    let (directory, baseline) =
+        backup_of(&take(&config, at("2026-11-22T02:00:00Z"), MINUTE, &CancellationToken::new()).await);
     let programs = programs::find(15).await.expect("programs");
     let dump = directory.join("dump");
     let stored = [RowCount { table: TableName::new("public", "posts"), rows: 300 }];
@@ -149,7 +150,7 @@ async fn a_lock_that_is_held_ends_the_backup_in_time() {
     let transaction = holder.client_mut().transaction().await.expect("a transaction");
     transaction.batch_execute("lock table other in access exclusive mode").await.expect("a lock");
     let config = fixture.config();
-    let outcome = take(&config, at("2026-11-22T02:00:00Z"), Duration::from_secs(2)).await;
+    let outcome = take(&config, at("2026-11-22T02:00:00Z"), Duration::from_secs(2), &CancellationToken::new()).await;
     assert!(!outcome.is_success());
     assert_eq!(names(&config.backup.directory), Vec::<String>::new());
     assert!(outcome.detail.starts_with("no backup: "), "{}", outcome.detail);
@@ -200,4 +201,24 @@ async fn preflight_knows_the_programs_and_the_room() {
     assert!(tools.contains("pg_dump") && tools.contains("for server 15"), "{tools}");
     let room = room(&config).await.expect("enough");
     assert!(room.contains("MB free"), "{room}");
+}
+
+#[tokio::test]
+async fn a_backup_that_is_not_needed_any_more_leaves_nothing_behind() {
+    let fixture = Fixture::new().await;
+    fixture.sql(ORIGINALS).await;
+    let config = fixture.config();
+    let stop = CancellationToken::new();
+    let lock = "begin; lock table posts in access exclusive mode";
+    let holder = fixture.session().await;
+    holder.client().batch_execute(lock).await.expect("a lock");
+    let stopped = async {
+        while names(&config.backup.directory).is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        stop.cancel();
+    };
+    let (outcome, ()) = tokio::join!(take(&config, at("2026-11-22T02:00:00Z"), MINUTE, &stop), stopped);
+    assert!(!outcome.is_success() && outcome.detail.contains("not needed any more"), "{}", outcome.detail);
+    assert_eq!(names(&config.backup.directory), Vec::<String>::new());
 }

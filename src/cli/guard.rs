@@ -10,13 +10,13 @@ use rollbackd_core::report::Narrator;
 use rollbackd_core::run::event::Ask;
 use rollbackd_core::run::record::WindowOutcome;
 use rollbackd_core::run::state::State;
-use tracing::Level;
 
 use super::output::{Terminal, say};
 use super::place::{load, open_journal};
 use super::run::Signals;
 use super::{Exit, Stop, follow};
 use crate::config::model::{Command, Config};
+use crate::config::redact;
 use crate::logging;
 use crate::runtime::{Runtime, Use};
 use crate::user;
@@ -35,7 +35,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(path: &Path, arguments: Arguments, terminal: &mut Terminal) -> anyhow::Result<Exit> {
-    logging::start(Level::WARN);
+    logging::start_beside_story();
     let config = Arc::new(with_arguments(load(path)?, &arguments)?);
     let (journal, entries) = open_journal(&config.state_dir)?;
     if let Some(open) = State::replay(&entries).window {
@@ -62,7 +62,7 @@ fn with_arguments(mut config: Config, arguments: &Arguments) -> Result<Config, S
         config.window.command = Some(Command {
             program: program.clone(),
             arguments: rest.to_vec(),
-            shown: arguments.command.clone(),
+            shown: arguments.command.iter().map(|word| redact::argument(word)).collect(),
             directory,
         });
     }
@@ -89,6 +89,11 @@ async fn guarded(runtime: &Runtime, signals: &mut Signals, terminal: &mut Termin
         }
         if let Some(exit) = exit(&state, &window) {
             deliver(&mut snapshots).await;
+            if exit == Exit::NeedsOperator {
+                say(
+                    "traffic stays stopped; start `rollbackd run`: it pages people and takes `rollbackd window resolved`",
+                );
+            }
             return Ok(exit);
         }
         tokio::select! {

@@ -71,7 +71,7 @@ impl Place {
 pub(super) fn load(path: &Path) -> Result<config::model::Config, Stop> {
     match config::load(path) {
         Ok(loaded) => Ok(loaded.config),
-        Err(problems) => Err(Stop::new(Exit::Configuration, problems.to_string())),
+        Err(problems) => Err(Stop::new(Exit::Configuration, format!("the configuration cannot be used\n{problems}"))),
     }
 }
 

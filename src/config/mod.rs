@@ -13,7 +13,7 @@ pub mod model;
 mod near;
 mod plan;
 pub mod problem;
-mod redact;
+pub(crate) mod redact;
 mod reference;
 mod rollback;
 mod rule;

@@ -215,7 +215,7 @@ pub struct Window {
 pub struct Preflight {
     /// `healthy_for`.
     pub healthy_for: Duration,
-    /// `skip`: names out of [`crate::preflight::CHECKS`].
+    /// `skip`: names out of [`crate::config::PREFLIGHT_CHECKS`].
     pub skip: Vec<String>,
 }
 

@@ -69,6 +69,22 @@ pub(super) fn mask(text: &str, known: &[Range<usize>]) -> String {
     out
 }
 
+/// A command's argument as it may be shown: secrets become `***`, the rest stays to be copied.
+pub(crate) fn argument(text: &str) -> String {
+    let mut hidden = by_look(text);
+    hidden.sort_by_key(|span| span.start);
+    let (mut shown, mut at) = (String::new(), 0);
+    for span in hidden.into_iter().filter(|span| !span.is_empty()) {
+        if span.start >= at {
+            shown.push_str(text.get(at..span.start).unwrap_or_default());
+            shown.push_str("***");
+        }
+        at = at.max(span.end);
+    }
+    shown.push_str(text.get(at..).unwrap_or_default());
+    shown
+}
+
 /// A short piece of text as it may stand in a message.
 pub(super) fn masked(text: &str) -> String {
     let masked = mask(text, &[]);

@@ -11,7 +11,7 @@ use url::Url;
 
 use super::model::{Address, Command, Secret};
 use super::problem::Problem;
-use super::redact::quoted;
+use super::redact::{self, quoted};
 use super::section::Section;
 use super::value::{Text, Value};
 
@@ -146,7 +146,7 @@ impl<'a> Value<'a> {
         match TableName::parse(&text.value, schema) {
             Ok(name) => Some((name, text)),
             Err(reason) => {
-                let message = format!("`{}`: {}", text.path, super::redact::masked(&reason));
+                let message = format!("`{}`: {}", text.path, redact::masked(&reason));
                 text.refuse(
                     message,
                     "not a table's name",
@@ -183,8 +183,9 @@ impl<'a> Value<'a> {
         for argument in arguments {
             script_exists(argument, directory);
         }
-        let shown =
-            words.iter().map(|word| if word.reference.is_some() { "***".to_owned() } else { word.value.clone() });
+        let shown = words
+            .iter()
+            .map(|word| if word.reference.is_some() { "***".to_owned() } else { redact::argument(&word.value) });
         Some(Command {
             program: resolved(program, directory),
             arguments: arguments.iter().map(|argument| argument.value.clone()).collect(),

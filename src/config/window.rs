@@ -11,9 +11,10 @@ use super::section::{Section, listed};
 use super::value::Value;
 use crate::clock;
 
-/// The preflight checks that may be skipped.
-pub const PREFLIGHT_CHECKS: [&str; 9] =
-    ["database", "rights", "tools", "disk", "script", "gates", "signals", "mail", "webhooks"];
+/// The preflight checks that may be skipped. `signals` is judged by the state machine, from the samples that come in;
+/// the others are done by [`crate::preflight`].
+pub const PREFLIGHT_CHECKS: [&str; 10] =
+    ["database", "rights", "tools", "disk", "script", "gates", "signals", "mail", "webhooks", "command"];
 
 /// Reads `[window]`.
 pub(super) fn window(mut section: Section<'_>) -> Window {
@@ -46,37 +47,10 @@ fn zone(value: Value<'_>) -> Option<(String, TimeZone)> {
 fn schedule(value: Value<'_>, zone: &TimeZone) -> Option<String> {
     let text = value.filled("a cron expression of 5 or 6 fields, such as \"0 2 * * SAT\"")?;
     let help = "accepted: 5 fields (minute hour day month weekday) or 6 (seconds first), such as \"0 2 * * SAT\"";
-    match next_opening(&text.value, zone) {
-        Ok(()) => Some(text.value),
-        Err(Never::NotCron(reason)) => {
-            text.refuse(format!("{} is not a schedule: {reason}", text.shown()), "not a schedule", help)
-        }
-        Err(Never::NeverFires) => {
-            text.refuse(format!("the schedule {} never fires", text.shown()), "no such day ever comes", help)
-        }
-    }
-}
-
-/// Why a schedule opens no window.
-enum Never {
-    NotCron(String),
-    NeverFires,
-}
-
-/// Whether the schedule parses and fires at least once from now on.
-fn next_opening(schedule: &str, zone: &TimeZone) -> Result<(), Never> {
-    let fields = schedule.split_whitespace().count();
-    if !(5..=6).contains(&fields) {
-        return Err(Never::NotCron(format!("it has {}", rollbackd_core::baseline::counted(fields, "field"))));
-    }
-    let cron = croner::parser::CronParser::builder()
-        .seconds(croner::parser::Seconds::Optional)
-        .build()
-        .parse(schedule)
-        .map_err(|error| Never::NotCron(error.to_string().trim_end_matches('.').to_lowercase()))?;
-    match cron.find_next_occurrence(&clock::now().to_zoned(zone.clone()), false) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(Never::NeverFires),
+    match rollbackd_core::window::parse(&text.value) {
+        Ok(schedule) if schedule.fires(zone, clock::now()) => Some(text.value),
+        Ok(_) => text.refuse(format!("the schedule {} never fires", text.shown()), "no such day ever comes", help),
+        Err(reason) => text.refuse(format!("{} is not a schedule: {reason}", text.shown()), "not a schedule", help),
     }
 }
 

@@ -239,7 +239,7 @@ impl Cluster {
             "fsync=off".to_owned(),
             "synchronous_commit=off".to_owned(),
             "shared_buffers=32MB".to_owned(),
-            "max_connections=60".to_owned(),
+            "max_connections=200".to_owned(),
             "autovacuum_naptime=1h".to_owned(),
         ] {
             command.arg("-c").arg(setting);

@@ -23,7 +23,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use rollbackd_core::judge::{Assessment, Judge};
 use rollbackd_core::plan::Plan;
-use rollbackd_core::run::decide::{conclude, decide};
+use rollbackd_core::run::decide::{concerns, conclude, decide};
 use rollbackd_core::run::event::{DueOpening, Event, Refusal};
 use rollbackd_core::run::pending::{Pending, pending};
 use rollbackd_core::run::record::{Entry, Record};
@@ -39,6 +39,7 @@ use self::effects::{Effects, Report};
 use self::snapshot::{Call, Snapshot};
 use crate::clock;
 use crate::journal::Journal;
+use crate::logging::RECORDS;
 use crate::metrics::Metrics;
 use crate::signal::schedule::Reading;
 
@@ -113,6 +114,7 @@ pub struct Driver {
     cancel: CancellationToken,
     /// From which moment on openings count.
     openings_after: Timestamp,
+    next_opening: Option<Timestamp>,
     journal_error: Option<String>,
     ready: Result<(), String>,
     shown_at: Instant,
@@ -170,6 +172,7 @@ impl Driver {
             snapshots,
             cancel,
             openings_after,
+            next_opening: None,
             journal_error: None,
             ready,
             shown_at: Instant::now(),
@@ -196,6 +199,7 @@ impl Driver {
             self.ready.clone_from(&inbox.database.borrow());
             self.publish();
             let wake = self.wake_in(wake_at, now);
+            let show = SAMPLES_SHOWN_EVERY.saturating_sub(self.shown_at.elapsed());
             tokio::select! {
                 () = self.cancel.cancelled() => {
                     self.drain().await;
@@ -208,6 +212,7 @@ impl Driver {
                 Some(()) = inbox.pulses.recv() => self.look().await,
                 Ok(()) = inbox.database.changed() => self.show = Show::Records,
                 () = tokio::time::sleep(wake) => self.look().await,
+                () = tokio::time::sleep(show), if self.show != Show::Nothing => {}
             }
         }
     }
@@ -253,8 +258,7 @@ impl Driver {
         let due = [wake_at, self.judge.next_change(now)].into_iter().flatten().min();
         let until = due.map_or(BEAT, |due| Duration::try_from(due.duration_since(now)).unwrap_or(Duration::ZERO));
         // A millisecond more, because wall-clock records are cut to milliseconds.
-        let show = if self.show == Show::Nothing { BEAT } else { SAMPLES_SHOWN_EVERY };
-        (until + Duration::from_millis(1)).min(show)
+        (until + Duration::from_millis(1)).min(BEAT)
     }
 
     /// Looks at the time: rules that change without samples, timers, openings.
@@ -285,7 +289,7 @@ impl Driver {
     /// Asks the judge, and hands on what it says while a window is open.
     async fn assess(&mut self) {
         self.assessment = self.judge.assess(clock::now());
-        if self.state.window.is_some() {
+        if concerns(&self.state, &self.assessment) {
             self.handle(Event::Assessed(self.assessment.clone())).await.ok();
         }
     }
@@ -344,17 +348,12 @@ impl Driver {
         if !self.append(&entries).await {
             return Err(Refusal { message: "the journal cannot be written and rollbackd is ending".to_owned() });
         }
-        let judged_by = |state: &State| state.window.as_ref().map(|window| Arc::clone(&window.plan));
-        let before = judged_by(&self.state);
         let state = Arc::make_mut(&mut self.state);
         for entry in &entries {
             state.apply(entry);
             log(entry);
             self.effects.note(entry);
         }
-        let after = judged_by(&self.state);
-        // The plan of a window that opens is this configuration's, so the judge keeps what it has seen.
-        debug_assert!(before.is_none() || after.is_none() || before == after, "a plan is frozen");
         self.show = Show::Records;
         Ok(())
     }
@@ -408,7 +407,11 @@ impl Driver {
             None => self.ready.clone(),
         };
         let window = self.state.window.as_ref();
-        let next = self.parts.openings.as_ref().and_then(|openings| openings.schedule.next_after(&openings.zone, now));
+        // Searching the calendar is not free, so it is done once an opening.
+        if self.next_opening.is_none_or(|next| next <= now) {
+            let openings = self.parts.openings.as_ref();
+            self.next_opening = openings.and_then(|openings| openings.schedule.next_after(&openings.zone, now));
+        }
         let snapshot = Snapshot {
             at: now,
             plan: window.map_or_else(|| Arc::clone(&self.parts.plan), |window| Arc::clone(&window.plan)),
@@ -416,7 +419,7 @@ impl Driver {
             assessment: self.assessment.clone(),
             signals: self.judge.signals(),
             rules: self.judge.rules(),
-            next_window_at: next,
+            next_window_at: self.next_opening,
             ready,
             journal_error: self.journal_error.clone(),
         };
@@ -443,33 +446,33 @@ fn log(entry: &Entry) {
     let window = entry.window.as_deref().unwrap_or("-");
     match &entry.record {
         Record::BreachDetected { trigger } => {
-            tracing::error!(event = "breach.detected", window, reason = trigger.sentence(), "rolling back");
+            tracing::error!(target: RECORDS, event = "breach.detected", window, reason = trigger.sentence(), "rolling back");
         }
         Record::OperatorNeeded { reason, .. } => {
-            tracing::error!(event = "rollback.needs_operator", window, reason, "an operator is needed");
+            tracing::error!(target: RECORDS, event = "rollback.needs_operator", window, reason, "an operator is needed");
         }
         Record::RungFailed { rung, reason } => {
-            tracing::error!(event = "rung.failed", window, rung = rung + 1, reason, "a rung has failed");
+            tracing::error!(target: RECORDS, event = "rung.failed", window, rung = rung + 1, reason, "a rung has failed");
         }
         Record::StepStarted { number, step, .. } => {
-            tracing::info!(event = "step.started", window, number, step = step.name(), "a step has started");
+            tracing::info!(target: RECORDS, event = "step.started", window, number, step = step.name(), "a step has started");
         }
         Record::StepEnded { number, outcome } => {
             let result = format!("{:?}", outcome.result).to_lowercase();
-            tracing::info!(event = "step.ended", window, number, result, detail = outcome.detail, "a step has ended");
+            tracing::info!(target: RECORDS, event = "step.ended", window, number, result, detail = outcome.detail, "a step has ended");
         }
         Record::WindowSettled { outcome, detail } => {
             let outcome = format!("{outcome:?}").to_lowercase();
-            tracing::info!(event = "window.settled", window, outcome, detail, "the window is settled");
+            tracing::info!(target: RECORDS, event = "window.settled", window, outcome, detail, "the window is settled");
         }
         Record::VerdictChanged { from, to, detail } => {
-            tracing::warn!(event = "verdict.changed", window, ?from, ?to, detail, "the rules say something else");
+            tracing::warn!(target: RECORDS, event = "verdict.changed", window, ?from, ?to, detail, "the rules say something else");
         }
         Record::NoticeDead { notice, channel, reason } => {
-            tracing::error!(event = "notice.undeliverable", window, notice, channel, reason, "a notice was given up");
+            tracing::error!(target: RECORDS, event = "notice.undeliverable", window, notice, channel, reason, "a notice was given up");
         }
         Record::NoticeOwed { .. } | Record::NoticeDelivered { .. } | Record::NoticeCancelled { .. } => {
-            tracing::debug!(event = kind, window, seq = entry.seq, "recorded");
+            tracing::debug!(target: RECORDS, event = kind, window, seq = entry.seq, "recorded");
         }
         Record::Started { .. }
         | Record::OpeningMissed { .. }
@@ -487,6 +490,6 @@ fn log(entry: &Entry) {
         | Record::ResolutionStarted { .. }
         | Record::ResolutionFailed { .. }
         | Record::Acknowledged { .. }
-        | Record::PageRepeated => tracing::info!(event = kind, window, seq = entry.seq, "recorded"),
+        | Record::PageRepeated => tracing::info!(target: RECORDS, event = kind, window, seq = entry.seq, "recorded"),
     }
 }

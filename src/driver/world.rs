@@ -39,13 +39,7 @@ impl World {
         let Assignment { window, number, step, within, stop, other, started } = assignment;
         match step {
             Step::Preflight => checks(preflight::run(&self.config, within).await, "preflight check"),
-            Step::Backup => {
-                let backup = backup::take(&self.config, window.started_at, within);
-                tokio::select! {
-                    outcome = backup => outcome,
-                    () = stop.cancelled() => Outcome::failed("the backup was stopped: it is not needed any more"),
-                }
-            }
+            Step::Backup => backup::take(&self.config, window.started_at, within, &stop).await,
             Step::Migrate => {
                 let Some(command) = &self.config.window.command else {
                     return Outcome::failed("the configuration has no migration command");

@@ -44,10 +44,8 @@ pub async fn read(gate: &Gate, within: Duration) -> Outcome {
         }
     };
     match bound(gate, within, "was not read", reading).await {
-        Ok(prior) => {
-            Outcome::succeeded(format!("gate {}: {}", gate.name, describe(gate, &prior)), Finding::Gate { prior })
-        }
-        Err(trouble) => trouble.outcome(gate),
+        Ok(prior) => Outcome::succeeded(describe(gate, &prior), Finding::Gate { prior }),
+        Err(trouble) => trouble.outcome(),
     }
 }
 
@@ -63,17 +61,18 @@ pub async fn open(gate: &Gate, prior: &str, within: Duration) -> Outcome {
 
 async fn turn(gate: &Gate, prior: &str, wanted: Wanted, within: Duration) -> Outcome {
     let deadline = Instant::now() + within;
-    let done = async {
+    let done: Result<String, Trouble> = async {
         let done = bound(gate, within, "was not moved", apply(gate, prior, wanted, within)).await?;
         if wanted == Wanted::Resumed && is_left_closed(gate, prior) {
             return Ok(done);
         }
         let proof = canary::prove(gate, wanted, deadline).await?;
         Ok(format!("{done}; {proof}"))
-    };
-    match done.await {
-        Ok(done) => Outcome::succeeded(format!("gate {}: {done}", gate.name), Finding::Nothing),
-        Err(trouble) => Trouble::outcome(trouble, gate),
+    }
+    .await;
+    match done {
+        Ok(done) => Outcome::succeeded(done, Finding::Nothing),
+        Err(trouble) => trouble.outcome(),
     }
 }
 
@@ -116,10 +115,10 @@ async fn bound<T>(
 }
 
 impl Trouble {
-    fn outcome(self, gate: &Gate) -> Outcome {
+    fn outcome(self) -> Outcome {
         match self {
-            Self::Failed(reason) => Outcome::failed(format!("gate {}: {reason}", gate.name)),
-            Self::TimedOut(reason) => Outcome::timed_out(format!("gate {}: {reason}", gate.name)),
+            Self::Failed(reason) => Outcome::failed(reason),
+            Self::TimedOut(reason) => Outcome::timed_out(reason),
         }
     }
 }

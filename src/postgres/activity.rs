@@ -72,7 +72,7 @@ pub async fn blockers(client: &impl GenericClient, pid: i32) -> Result<Vec<Block
 pub async fn terminate(client: &impl GenericClient, blockers: &[Blocker], within: Duration) -> Vec<String> {
     let mut refused = Vec::new();
     let sql = "select pg_terminate_backend(pid) from pg_stat_activity \
-               where pid = $1 and backend_start::text = $2 and pid <> pg_backend_pid()";
+               where pid = $1 and coalesce(backend_start::text, '') = $2 and pid <> pg_backend_pid()";
     for blocker in blockers {
         if let Err(error) = client.query_opt(sql, &[&blocker.pid, &blocker.began]).await {
             let failure = Failure::new(format!("ending {}", blocker.words), &error);

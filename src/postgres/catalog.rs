@@ -5,7 +5,6 @@
 //! qualified, always. Objects of extensions are left out, and so are quarantines of earlier windows.
 
 use rollbackd_core::baseline::{Baseline, Catalog, Object, ObjectId, ObjectKind, TableIdentity, TableName};
-use rollbackd_core::run::step::Outcome;
 use tokio_postgres::{GenericClient, Row};
 
 use super::{Failure, during};
@@ -110,11 +109,6 @@ pub(crate) fn harm(baseline: &Baseline, before: &Catalog, after: &Catalog) -> Ve
     removed.chain(changed).collect()
 }
 
-/// An outcome that failed because of this.
-pub(crate) fn failed(failure: &Failure) -> Outcome {
-    Outcome::failed(failure.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +120,30 @@ mod tests {
         assert_eq!(column_type("integer"), "integer");
         assert_eq!(column_type("timestamp with time zone; not null; default now()"), "timestamp with time zone");
         assert_eq!(column_type("public.\"odd; name\"; not null"), "public.\"odd; name\"");
+    }
+
+    #[test]
+    fn harm_is_what_we_did_and_not_what_the_migration_did() {
+        let object = |name: &str, definition: &str| Object {
+            id: ObjectId { kind: ObjectKind::View, schema: "public".to_owned(), of: None, name: name.to_owned() },
+            definition: definition.to_owned(),
+        };
+        let catalog = |objects: &[(&str, &str)]| Catalog {
+            objects: objects.iter().map(|(name, definition)| object(name, definition)).collect(),
+        };
+        let baseline = Baseline {
+            at: jiff::Timestamp::UNIX_EPOCH,
+            server_version: String::new(),
+            catalog: catalog(&[("a", "1"), ("b", "1"), ("c", "1")]),
+            counts: Vec::new(),
+            identities: Vec::new(),
+        };
+        // The migration changed b, dropped c and added d.
+        let before = catalog(&[("a", "1"), ("b", "2"), ("d", "1")]);
+        assert!(harm(&baseline, &before, &catalog(&[("a", "1"), ("b", "2")])).is_empty());
+        assert!(harm(&baseline, &before, &catalog(&[("a", "1"), ("b", "1"), ("c", "1")])).is_empty());
+        let done = harm(&baseline, &before, &catalog(&[("b", "3")]));
+        assert_eq!(done, ["view public.a would be gone", "view public.b would be changed"]);
     }
 
     async fn definitions(fixture: &Fixture) -> Catalog {

@@ -81,11 +81,6 @@ impl Failure {
         matches!(&self.code, Some(code) if [&SqlState::INTERNAL_ERROR, &SqlState::UNDEFINED_TABLE, &SqlState::UNDEFINED_OBJECT, &SqlState::T_R_SERIALIZATION_FAILURE].contains(&code))
     }
 
-    /// Whether it was a commit whose answer did not come: nobody knows then whether it went through.
-    pub(crate) fn leaves_doubt(&self) -> bool {
-        self.lost && self.doing.starts_with("committing")
-    }
-
     /// Whether something else depends on what should go.
     pub(crate) fn is_still_needed(&self) -> bool {
         self.code.as_ref() == Some(&SqlState::DEPENDENT_OBJECTS_STILL_EXIST)

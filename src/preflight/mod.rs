@@ -27,13 +27,6 @@ use crate::clock::Stopwatch;
 use crate::config::model::Config;
 use crate::notify::{Reached, Sender};
 
-/// The checks that `preflight.skip` can name.
-///
-/// `signals`, that every signal is healthy for `preflight.healthy_for`, is not among the results of [`run`]: the state
-/// machine judges it from the samples that come in.
-pub const CHECKS: &[&str] =
-    &["database", "rights", "tools", "disk", "script", "gates", "signals", "mail", "webhooks", "command"];
-
 /// What a check that was configured away says. It counts as passed, and is said in every notice.
 pub const SKIPPED: &str = "SKIPPED by configuration";
 

@@ -10,7 +10,8 @@ use rollbackd_core::run::step::CheckResult;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::{CHECKS, SKIPPED, run};
+use super::{SKIPPED, run};
+use crate::config::PREFLIGHT_CHECKS;
 use crate::config::model::{Address, Channel, Command, Config, Gate, GateKind, Method, Rung, Smtp, SmtpTls};
 use crate::notify::samples;
 
@@ -47,7 +48,7 @@ async fn every_check_but_the_signals_answers_once_and_in_order() {
     let root = tempfile::tempdir().unwrap();
     let results = results(&samples::config(root.path(), Vec::new(), None)).await;
     let names: Vec<&str> = results.iter().map(|result| result.name.as_str()).collect();
-    let expected: Vec<&str> = CHECKS.iter().copied().filter(|&name| name != "signals").collect();
+    let expected: Vec<&str> = PREFLIGHT_CHECKS.iter().copied().filter(|&name| name != "signals").collect();
     assert_eq!(names, expected);
     for (name, said) in [
         ("script", "no rung runs a script"),

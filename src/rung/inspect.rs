@@ -26,7 +26,7 @@ pub async fn run(config: &Config, baseline: &Baseline, within: Duration) -> Outc
             }
         };
         if !may_pass(&failure) || !patience.pause().await {
-            return catalog::failed(&failure);
+            return Outcome::failed(failure.to_string());
         }
     }
 }

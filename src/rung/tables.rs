@@ -1,6 +1,7 @@
 //! Removes the tables of the migration: attempt after attempt, until they are gone, something from before the migration
 //! stands in the way, or the time is up. There is no last try without limits.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -16,6 +17,8 @@ use crate::postgres::removal::archive::Archive;
 use crate::postgres::removal::{Attempt, Batch, Job, discard, quarantine};
 use crate::postgres::session::Session;
 
+/// How often a catalog that changes under us is looked at again. An error that stays is none of that kind.
+const MOVES: u32 = 5;
 /// How long ended sessions may take to go.
 const GOING: Duration = Duration::from_secs(2);
 
@@ -28,7 +31,8 @@ pub async fn act(
     window_started: Timestamp,
     within: Duration,
 ) -> Outcome {
-    let job = Job { config, baseline, removal, window, window_started };
+    let commit_sent = AtomicBool::new(false);
+    let job = Job { config, baseline, removal, window, window_started, commit_sent: &commit_sent };
     let mut work = Work {
         job,
         patience: Patience::new(within),
@@ -59,7 +63,6 @@ enum End {
     Removed,
     Stopped,
     Failed(String),
-    TimeUp(String),
 }
 
 /// How a try went.
@@ -71,7 +74,7 @@ enum Try {
 
 impl Work<'_> {
     async fn run(&mut self) -> End {
-        let mut held = None;
+        let (mut held, mut moved) = (None, 0);
         loop {
             let (mut session, watcher) = match held.take() {
                 Some(sessions) => sessions,
@@ -81,13 +84,14 @@ impl Work<'_> {
                 },
             };
             self.found.attempts += 1;
+            self.job.commit_sent.store(false, Ordering::Relaxed);
             let mut blockers = Vec::new();
             let tried = self.attempt(&mut session, watcher.as_ref(), &mut blockers).await;
             let lost = matches!(&tried, Try::Failed(failure) if failure.is_lost());
             self.in_doubt = match &tried {
-                Try::Failed(failure) => failure.leaves_doubt() || (lost && self.in_doubt),
-                Try::TimeUp => true,
-                Try::Ended(_) => false,
+                Try::Failed(_) if lost => self.in_doubt || self.job.commit_sent.load(Ordering::Relaxed),
+                Try::TimeUp => self.job.commit_sent.load(Ordering::Relaxed),
+                Try::Failed(_) | Try::Ended(_) => false,
             };
             let reason = match tried {
                 Try::Ended(Attempt::Nothing) => return End::Removed,
@@ -106,9 +110,18 @@ impl Work<'_> {
                     self.blocked(watcher.as_ref(), &blockers).await;
                     failure.to_string()
                 }
-                Try::Failed(failure) if failure.is_lost() || failure.is_moving_catalog() => failure.to_string(),
+                Try::Failed(failure) if failure.is_lost() => failure.to_string(),
+                Try::Failed(failure) if failure.is_moving_catalog() && moved < MOVES => {
+                    moved += 1;
+                    failure.to_string()
+                }
                 Try::Failed(failure) => return End::Failed(failure.to_string()),
-                Try::TimeUp => return End::TimeUp("the last try was cut off".to_owned()),
+                Try::TimeUp => {
+                    if !blockers.is_empty() {
+                        self.found.blockers = blockers.iter().map(|blocker| blocker.words.clone()).collect();
+                    }
+                    return End::Failed(self.given_up("the time was up in the middle of a try"));
+                }
             };
             if !self.patience.pause().await {
                 return End::Failed(self.given_up(&reason));
@@ -215,11 +228,6 @@ impl Work<'_> {
             End::Failed(reason) => {
                 let instead = done.as_deref().unwrap_or("nothing was changed");
                 Outcome::failed(format!("{reason}; {instead}"))
-            }
-            End::TimeUp(reason) => {
-                let seconds = self.within.as_secs_f64();
-                let instead = done.as_deref().unwrap_or("look at the catalog for what it did");
-                Outcome::timed_out(format!("not ended within {seconds:.1} s: {reason}; {instead}"))
             }
         };
         outcome.with(Finding::Removal(self.found))

@@ -6,4 +6,6 @@
 mod demo;
 mod endings;
 mod life;
+mod scripts;
 mod stage;
+mod tables;

@@ -22,9 +22,23 @@ struct Draft {
 }
 
 impl Draft {
-    fn new(event: NoticeEvent, summary: String, details: Vec<String>) -> Self {
-        Self { event, summary, details, reason: None }
+    fn new(event: NoticeEvent, summary: impl AsRef<str>, details: Vec<String>) -> Self {
+        Self { event, summary: sentence(summary.as_ref()), details, reason: None }
     }
+}
+
+/// Words as a sentence: a capital at the start and a full stop at the end.
+pub(crate) fn sentence(text: &str) -> String {
+    let text = text.trim();
+    let mut letters = text.chars();
+    let Some(first) = letters.next() else { return String::new() };
+    let stop = if text.ends_with(['.', '!', '?']) { "" } else { "." };
+    format!("{}{}{stop}", first.to_uppercase(), letters.as_str())
+}
+
+/// An instant for people.
+fn people(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
 /// The notices that a record causes. `window` is the open window after the record, or the one that it settled;
@@ -33,18 +47,20 @@ pub(crate) fn owed(record: &Record, window: Option<&Window>, plan: &Plan, at: Ti
     let drafts = match (record, window) {
         (Record::OpeningMissed { opening, reason }, _) => vec![Draft::new(
             NoticeEvent::WindowRefused,
-            format!("the opening of {opening} was left out: {reason}"),
+            format!("the opening of {} was left out: {reason}", people(*opening)),
             vec!["Nothing was changed. The next opening follows the schedule.".to_owned()],
         )],
         (_, Some(window)) => drafts(record, window),
         (_, None) => Vec::new(),
     };
+    // Several openings may be left out at once; a window's notices have their sequence.
+    let serial = if let Record::OpeningMissed { opening, .. } = record { *opening } else { at }.as_millisecond();
     let mut notices = Vec::new();
     let mut sequence = window.map_or(0, |window| window.messages);
     for draft in drafts {
         sequence += 1;
         let message = message(draft, record, window, plan, sequence);
-        notices.extend(address(&message, window, window.map_or(plan, |window| &window.plan), at, at.as_millisecond()));
+        notices.extend(address(&message, window, window.map_or(plan, |window| &window.plan), at, serial));
     }
     notices
 }
@@ -58,7 +74,11 @@ pub(crate) fn undeliverable(lost: &Notice, channel: &str, why: &str, plan: &Plan
     let message = Message {
         event,
         severity: event.severity(),
-        summary: format!("\"{}\" did not reach {} on {channel}: {why}", lost.message.event.title(), lost.contact),
+        summary: sentence(&format!(
+            "\"{}\" did not reach {} on {channel}: {why}",
+            lost.message.event.title(),
+            lost.contact
+        )),
         details: vec![format!("What it said: {}", lost.message.summary)],
         reason: None,
         ..lost.message.clone()
@@ -149,7 +169,7 @@ fn drafts(record: &Record, window: &Window) -> Vec<Draft> {
     match record {
         Record::WindowOpened { ends_at, .. } => vec![Draft::new(
             NoticeEvent::WindowOpened,
-            format!("window {id} opened; its hard end is {ends_at}"),
+            format!("window {id} opened; its hard end is {}", people(*ends_at)),
             opened_details(window),
         )],
         Record::VerdictChanged { to: Verdict::Blind, detail, .. } => vec![Draft::new(
@@ -177,14 +197,14 @@ fn drafts(record: &Record, window: &Window) -> Vec<Draft> {
         )],
         Record::ApprovalRequested { rung } => vec![approval(window, *rung)],
         Record::PageRepeated => match (window.phase.needs_operator(), window.rung_now()) {
-            (Some((reason, manual)), _) => vec![needs_operator(window, reason, manual)],
+            (Some((reason, manual)), _) => vec![needs_operator(reason, manual)],
             (None, Some((rung, _))) => vec![approval(window, rung)],
             (None, None) => Vec::new(),
         },
-        Record::OperatorNeeded { reason, manual } => vec![needs_operator(window, reason, manual)],
+        Record::OperatorNeeded { reason, manual } => vec![needs_operator(reason, manual)],
         Record::ResolutionFailed { reason } => {
             let manual = window.phase.needs_operator().map_or(&[][..], |(_, manual)| manual);
-            vec![needs_operator(window, &format!("it was said to be dealt with, but {reason}"), manual)]
+            vec![needs_operator(&format!("it was said to be dealt with, but {reason}"), manual)]
         }
         Record::WindowSettled { outcome, detail } => vec![settled(window, *outcome, detail)],
         Record::Started { .. }
@@ -259,7 +279,7 @@ fn breach(trigger: &Trigger, window: &Window) -> Vec<Draft> {
 fn approval(window: &Window, rung: usize) -> Draft {
     Draft::new(
         NoticeEvent::ApprovalRequired,
-        format!("{} waits for your word", rung_words(window, rung)),
+        format!("{} waits for your approval", rung_words(window, rung)),
         vec![
             "Traffic is stopped meanwhile; waiting does not use up the budget.".to_owned(),
             "rollbackd approve --reason '…'   or   rollbackd decline --reason '…'".to_owned(),
@@ -267,11 +287,11 @@ fn approval(window: &Window, rung: usize) -> Draft {
     )
 }
 
-fn needs_operator(window: &Window, reason: &str, manual: &[String]) -> Draft {
+fn needs_operator(reason: &str, manual: &[String]) -> Draft {
     let mut details = vec!["Automation has come to its end. What to do now:".to_owned()];
     details.extend(manual.iter().cloned());
     details.push("`rollbackd ack` stops these repeated pages.".to_owned());
-    Draft::new(NoticeEvent::RollbackNeedsOperator, format!("window {} needs an operator: {reason}", window.id), details)
+    Draft::new(NoticeEvent::RollbackNeedsOperator, format!("an operator is needed: {reason}"), details)
 }
 
 fn settled(window: &Window, outcome: WindowOutcome, detail: &str) -> Draft {
@@ -286,7 +306,7 @@ fn settled(window: &Window, outcome: WindowOutcome, detail: &str) -> Draft {
         WindowOutcome::Recovered => (NoticeEvent::RollbackRecovered, recovered_details(window)),
         WindowOutcome::Abandoned => (NoticeEvent::WindowCancelled, Vec::new()),
     };
-    Draft::new(event, format!("window {}: {detail}", window.id), details)
+    Draft::new(event, detail.to_owned(), details)
 }
 
 fn recovered_details(window: &Window) -> Vec<String> {

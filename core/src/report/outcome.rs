@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::narrate::{rfc, span};
 use super::{Attempt, AttemptResult, Check, Class, GatePosition, Report};
 use crate::baseline::counted;
+use crate::notice::compose::sentence;
 use crate::run::record::WindowOutcome;
 use crate::run::state::StateName;
 use crate::run::step::{RemovalFinding, StepResult};
@@ -132,13 +133,4 @@ fn tally(checks: &[Check]) -> String {
         (all, 0) => format!("all {all} checks passed"),
         (all, failed) => format!("{failed} of {} failed", counted(all, "check")),
     }
-}
-
-/// A capital at the start and a full stop at the end.
-fn sentence(text: &str) -> String {
-    let text = text.trim();
-    let mut letters = text.chars();
-    let Some(first) = letters.next() else { return String::new() };
-    let stop = if text.ends_with(['.', '!', '?']) { "" } else { "." };
-    format!("{}{}{stop}", first.to_uppercase(), letters.as_str())
 }

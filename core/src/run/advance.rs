@@ -11,7 +11,7 @@ use super::record::{MigrationEnd, Record, Trigger, WindowOutcome};
 use super::state::{Attempt, GatePosition, InFlight, Inspection, Phase, Proof, Rollback, Window};
 use super::step::{Moment, Outcome, Step, StepResult};
 use crate::judge::Verdict;
-use crate::plan::{GatePlan, Method, OnCommandFailure, Stage};
+use crate::plan::{Method, OnCommandFailure, Stage};
 
 /// How often a rung's work may be started again after interruptions.
 const ACTS_AT_MOST: u32 = 3;
@@ -19,8 +19,8 @@ const ACTS_AT_MOST: u32 = 3;
 const STEP_TIME: SignedDuration = SignedDuration::from_secs(60);
 /// Time for the preflight's checks.
 const PREFLIGHT_TIME: SignedDuration = SignedDuration::from_secs(60);
-/// Time for backup and baseline.
-const BACKUP_TIME: SignedDuration = SignedDuration::from_hours(12);
+/// Why a window is refused that was not ready in time.
+const TOO_LATE: &str = "the window's hard end came before the migration could start";
 
 /// The record that is due in this window now.
 pub fn advance(window: &Window, now: Timestamp) -> Option<Record> {
@@ -57,8 +57,12 @@ fn hold_at_its_end(window: &Window, now: Timestamp) -> Option<Record> {
     })
 }
 
-/// Preflight, warm-up, backup: in this order, and the window is refused at the first that fails.
+/// Preflight, warm-up, backup: in this order, and the window is refused at the first that fails, or when there is
+/// no time left for the migration.
 fn preparing(window: &Window, now: Timestamp) -> Option<Record> {
+    if now >= window.ends_at {
+        return Some(refused(TOO_LATE.to_owned()));
+    }
     if !window.in_flight.is_empty() {
         return None;
     }
@@ -74,7 +78,7 @@ fn preparing(window: &Window, now: Timestamp) -> Option<Record> {
         return skipped.then_some(Record::WarmedUp { healthy_since: *since });
     }
     match &window.backup {
-        None => start(window, Step::Backup, later(now, BACKUP_TIME)),
+        None => start(window, Step::Backup, window.ends_at),
         Some(backup) => Some(refused(backup.detail.clone())),
     }
 }
@@ -102,6 +106,7 @@ fn watching(window: &Window, now: Timestamp) -> Option<Record> {
         (None, _) => (now >= window.ends_at).then(|| {
             finished(MigrationEnd::HardEnd, "the hard end has come; the migration counts as finished".to_owned())
         }),
+        (Some(_), None) if now >= window.ends_at => Some(refused(TOO_LATE.to_owned())),
         (Some(_), None) if held => None,
         (Some(_), None) => start(window, Step::Migrate, window.ends_at),
         (Some(_), Some(outcome)) => migration_ended(window, outcome, held),
@@ -112,11 +117,9 @@ fn migration_ended(window: &Window, outcome: &Outcome, held: bool) -> Option<Rec
     let leave = window.plan.window.on_command_failure == OnCommandFailure::Leave;
     match outcome.result {
         StepResult::Succeeded => Some(finished(MigrationEnd::Succeeded, outcome.detail.clone())),
-        StepResult::Unknown => match (&window.orphan, &window.unending) {
-            (Some(_), Some(_)) if held => None,
-            (Some(_), Some(_)) => Some(Record::BreachDetected { trigger: Trigger::HardEnd }),
-            (Some(orphan), None) => start(window, Step::AwaitProcess { of: orphan.step }, window.ends_at),
-            (None, _) => Some(finished(
+        StepResult::Unknown => match &window.orphan {
+            Some(orphan) => start(window, Step::AwaitProcess { of: orphan.step }, window.ends_at),
+            None => Some(finished(
                 MigrationEnd::ExitUnknown,
                 "the migration's process is gone, and its exit code was lost while rollbackd was down; the signals \
                  decide"
@@ -150,12 +153,16 @@ fn soaking(window: &Window, until: Timestamp, now: Timestamp) -> Option<Record> 
 
 /// The ladder, from the breach to *recovered* or *needs operator*.
 fn ladder(window: &Window, rollback: &Rollback, now: Timestamp) -> Option<Record> {
-    let busy = window.in_flight.iter().any(|running| running.step != Step::Migrate);
+    let busy = window.in_flight.iter().any(|running| !running.step.is_migration());
     if busy || window.hold.is_some() {
         return None;
     }
-    if let Some(record) = nothing_runs_on(window, now) {
-        return Some(record);
+    match nothing_runs_on(window, now) {
+        Next::Do(record) => return Some(*record),
+        // Whoever waited for the process is about to see that it is gone.
+        Next::Wait if !window.in_flight.is_empty() => return None,
+        Next::Wait => {}
+        Next::Failed(reason) => return Some(stopped_for_good(window, rollback, reason, now)),
     }
     match rollback.attempts.last() {
         Some(attempt) if attempt.failure.is_none() => match rung_over(window, rollback, attempt, now) {
@@ -168,14 +175,23 @@ fn ladder(window: &Window, rollback: &Rollback, now: Timestamp) -> Option<Record
 }
 
 /// Before anything is rolled back, no migration and no interrupted script may go on.
-fn nothing_runs_on(window: &Window, now: Timestamp) -> Option<Record> {
+fn nothing_runs_on(window: &Window, now: Timestamp) -> Next {
     if let Some(reason) = &window.unending {
-        return Some(operator(window, format!("a process that must not run any longer could not be ended: {reason}")));
+        return Next::Failed(format!("a process that must not run any longer could not be ended: {reason}"));
     }
     let running = window.in_flight.iter().find(|running| running.step == Step::Migrate).map(|running| running.number);
-    let of = running.or_else(|| window.orphan.as_ref().map(|orphan| orphan.step))?;
+    let Some(of) = running.or_else(|| window.orphan.as_ref().map(|orphan| orphan.step)) else { return Next::Wait };
     let within = window.plan.rollback.grace.saturating_add(STEP_TIME);
-    start(window, Step::EndProcess { of }, later(now, within))
+    Next::start(window, Step::EndProcess { of }, later(now, within))
+}
+
+/// The ladder cannot go on: traffic is stopped as far as it can be, and an operator is needed.
+fn stopped_for_good(window: &Window, rollback: &Rollback, reason: String, now: Timestamp) -> Record {
+    match gates_closed(window, rollback, now) {
+        Next::Do(record) => *record,
+        Next::Wait => operator(window, reason),
+        Next::Failed(gate) => operator(window, format!("{reason}; {gate}")),
+    }
 }
 
 /// Traffic is stopped, then the next rung is taken; without one, or without time, an operator is needed.
@@ -191,10 +207,13 @@ fn between_rungs(window: &Window, rollback: &Rollback, last: Option<&Attempt>, n
         return operator(window, format!("every rung of the ladder has failed; the last: {why}"));
     }
     if now >= budget_ends_at(window, rollback, now) {
-        let budget = window.plan.rollback.budget;
-        return operator(window, format!("the rollback's budget of {budget:#} is spent"));
+        return operator(window, budget_spent(window));
     }
     Record::RungStarted { rung }
+}
+
+fn budget_spent(window: &Window) -> String {
+    format!("the rollback's budget of {:#} is spent", window.plan.rollback.budget)
 }
 
 /// What comes next for a rung, a proof or a gate.
@@ -230,7 +249,9 @@ fn rung_over(window: &Window, rollback: &Rollback, attempt: &Attempt, now: Times
             Some(_) => repeated_page(window, now).map_or(Next::Wait, Next::record),
         };
     }
+    let spent = now >= budget_ends_at;
     let before = match &attempt.before {
+        None if spent => return Next::Failed(budget_spent(window)),
         None => {
             let step = Step::Inspect { rung: place, moment: Moment::Before };
             return Next::start(window, step, budget_ends_at.min(later(now, STEP_TIME)));
@@ -240,6 +261,9 @@ fn rung_over(window: &Window, rollback: &Rollback, attempt: &Attempt, now: Times
     };
     if !before.is_empty() {
         let Some(act) = &attempt.act else {
+            if spent {
+                return Next::Failed(budget_spent(window));
+            }
             return Next::start(window, Step::Act { rung: place }, budget_ends_at.min(later(now, rung.timeout)));
         };
         let after = match &attempt.after {
@@ -254,6 +278,7 @@ fn rung_over(window: &Window, rollback: &Rollback, attempt: &Attempt, now: Times
         };
         match judge_act(&rung.method, act, before, after, attempt.acts) {
             Acted::Done => {}
+            Acted::Again if spent => return Next::Failed(budget_spent(window)),
             Acted::Again => {
                 return Next::start(window, Step::Act { rung: place }, budget_ends_at.min(later(now, rung.timeout)));
             }
@@ -334,16 +359,19 @@ fn verify(window: &Window, stage: Stage, now: Timestamp) -> Next {
     Next::start(window, Step::Verify { stage }, later(now, longest.saturating_add(SignedDuration::from_secs(5))))
 }
 
-/// Closes the gates in order: each is read before it is changed. A gate that fails is left behind, unless the
-/// plan requires it.
+/// Closes the gates in order: each is read before it is changed. A gate that fails is left behind; when the plan
+/// requires it, it fails the whole once the others are closed.
 fn gates_closed(window: &Window, rollback: &Rollback, now: Timestamp) -> Next {
+    let mut failed = None;
     for (place, (gate, plan)) in rollback.gates.iter().zip(&window.plan.rollback.gates).enumerate() {
         match gate.position {
             GatePosition::Closed => {}
-            GatePosition::Unreadable | GatePosition::CloseFailed if !plan.required => {}
+            // Who says that it is dealt with has traffic as it should be: only what that opened is closed again.
+            GatePosition::Untouched if matches!(window.phase, Phase::Resolving { .. }) => {}
             GatePosition::Unreadable | GatePosition::CloseFailed => {
                 let why = gate.failure.as_deref().unwrap_or("nobody knows why");
-                return Next::Failed(format!("the required gate {} could not be closed: {why}", plan.name));
+                let reason = || format!("the required gate {} could not be closed: {why}", plan.name);
+                failed = failed.or_else(|| plan.required.then(reason));
             }
             GatePosition::Untouched if gate.prior.is_none() => {
                 return Next::start(window, Step::ReadGate { gate: place }, later(now, STEP_TIME));
@@ -357,26 +385,32 @@ fn gates_closed(window: &Window, rollback: &Rollback, now: Timestamp) -> Next {
             }
         }
     }
-    Next::Wait
+    failed.map_or(Next::Wait, Next::Failed)
 }
 
-/// Puts the gates back in reverse order, each to what was read.
+/// Puts the gates back in reverse order, each to what was read, up to the first that fails.
 fn gates_open(window: &Window, rollback: &Rollback, now: Timestamp) -> Next {
-    let gates: Vec<(usize, (&super::state::Gate, &GatePlan))> =
-        rollback.gates.iter().zip(&window.plan.rollback.gates).enumerate().collect();
-    for (place, (gate, plan)) in gates.into_iter().rev() {
-        match gate.position {
-            GatePosition::Untouched | GatePosition::Unreadable | GatePosition::Reopened => {}
-            GatePosition::Closing | GatePosition::Closed | GatePosition::CloseFailed | GatePosition::Opening => {
-                return Next::start(window, Step::OpenGate { gate: place }, later(now, STEP_TIME));
-            }
-            GatePosition::OpenFailed => {
-                let why = gate.failure.as_deref().unwrap_or("nobody knows why");
-                return Next::Failed(format!("traffic could not be resumed: gate {}: {why}", plan.name));
-            }
-        }
+    match stuck(window, rollback) {
+        Some(reason) => Next::Failed(reason),
+        None => open_last(window, rollback, now),
     }
-    Next::Wait
+}
+
+/// Puts back the last gate that is not as it was found.
+fn open_last(window: &Window, rollback: &Rollback, now: Timestamp) -> Next {
+    let place = rollback.gates.iter().rposition(|gate| match gate.position {
+        GatePosition::Closing | GatePosition::Closed | GatePosition::CloseFailed | GatePosition::Opening => true,
+        GatePosition::Untouched | GatePosition::Unreadable | GatePosition::Reopened | GatePosition::OpenFailed => false,
+    });
+    place.map_or(Next::Wait, |gate| Next::start(window, Step::OpenGate { gate }, later(now, STEP_TIME)))
+}
+
+/// Why traffic is not resumed, when a gate could not be put back.
+fn stuck(window: &Window, rollback: &Rollback) -> Option<String> {
+    let mut gates = rollback.gates.iter().zip(&window.plan.rollback.gates);
+    let (gate, plan) = gates.find(|(gate, _)| gate.position == GatePosition::OpenFailed)?;
+    let why = gate.failure.as_deref().unwrap_or("nobody knows why");
+    Some(format!("traffic could not be resumed: gate {}: {why}", plan.name))
 }
 
 /// An operator says that it is dealt with: verify, resume traffic, settle. By force: without verification.
@@ -386,10 +420,12 @@ fn resolving(window: &Window, forced: bool, who: &str, proof: &Proof, now: Times
     }
     let rollback = window.rollback.as_ref()?;
     if forced {
-        return match gates_open(window, rollback, now) {
+        return match open_last(window, rollback, now) {
             Next::Do(record) => Some(*record),
-            Next::Wait => Some(abandoned(who, "traffic is resumed")),
-            Next::Failed(reason) => Some(abandoned(who, &reason)),
+            Next::Wait | Next::Failed(_) => {
+                let traffic = stuck(window, rollback).unwrap_or_else(|| "traffic is resumed".to_owned());
+                Some(abandoned(who, &traffic))
+            }
         };
     }
     match prove(window, rollback, proof, now) {

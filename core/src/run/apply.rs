@@ -33,6 +33,9 @@ impl State {
         match &entry.record {
             Record::Started { .. } => {
                 self.first_started_at.get_or_insert(entry.at);
+                if let Some(window) = &mut self.window {
+                    window.watched_anew(entry.at);
+                }
             }
             Record::OpeningMissed { opening, .. } => self.last_opening = Some(*opening),
             Record::WindowOpened { id, origin, opening, ends_at, plan } => {
@@ -68,7 +71,8 @@ impl State {
             }
             Record::WindowSettled { outcome, .. } => self.settle(*outcome, entry.at),
             Record::NoticeOwed { notice } => {
-                if let Some(window) = &mut self.window {
+                let own = |window: &&mut Window| notice.message.window.as_ref() == Some(&window.id);
+                if let Some(window) = self.window.as_mut().filter(own) {
                     window.messages = window.messages.max(notice.message.sequence);
                 }
                 self.owed.push(Owed { notice: notice.clone(), open: notice.channels.clone() });
@@ -214,6 +218,7 @@ impl Window {
                         forced: *force,
                         proof: Proof::default(),
                     };
+                    self.rollback.iter_mut().for_each(Rollback::retry_openings);
                 }
             }
             Record::ResolutionFailed { .. } => {
@@ -260,6 +265,13 @@ impl Window {
         }
     }
 
+    /// Nobody looked while the program was down, and the judge has forgotten what it saw: the soak begins anew.
+    fn watched_anew(&mut self, at: Timestamp) {
+        if let Phase::Soaking { until } = &mut self.phase {
+            *until = later(at, self.plan.window.soak);
+        }
+    }
+
     fn step_started(&mut self, number: u64, step: &Step, deadline: Timestamp, at: Timestamp) {
         self.last_step = number;
         self.in_flight.push(InFlight { number, step: step.clone(), started_at: at, deadline, process: None });
@@ -296,7 +308,8 @@ impl Window {
             Step::Preflight if known => self.preflight = Some((outcome.clone(), at)),
             Step::Backup if known => self.backup_ended(outcome),
             Step::Migrate => self.migration = Some(outcome.clone()),
-            Step::EndProcess { .. } | Step::AwaitProcess { .. } if known => self.process_dealt_with(outcome),
+            Step::EndProcess { of } if known => self.process_ended(of, outcome),
+            Step::AwaitProcess { of } if known => self.process_awaited(of, outcome),
             Step::Verify { stage } if known => self.verified(stage, outcome),
             Step::ReadGate { gate } if known => {
                 let Some(rollback) = &mut self.rollback else { return };
@@ -353,12 +366,21 @@ impl Window {
         }
     }
 
-    fn process_dealt_with(&mut self, outcome: &Outcome) {
+    fn process_ended(&mut self, of: u64, outcome: &Outcome) {
         if outcome.is_success() {
-            self.orphan = None;
+            self.orphan.take_if(|orphan| orphan.step == of);
             self.unending = None;
         } else {
             self.unending = Some(outcome.detail.clone());
+        }
+    }
+
+    /// The migration's process is gone, or it still runs at the hard end: then that is how the migration ended.
+    fn process_awaited(&mut self, of: u64, outcome: &Outcome) {
+        if outcome.is_success() {
+            self.orphan.take_if(|orphan| orphan.step == of);
+        } else {
+            self.migration = Some(Outcome { result: StepResult::TimedOut, ..outcome.clone() });
         }
     }
 
@@ -424,6 +446,13 @@ impl Rollback {
     fn end_waiting(&mut self, at: Timestamp) {
         if let Some(since) = self.waiting_since.take() {
             self.waited = self.waited.saturating_add(at.duration_since(since));
+        }
+    }
+
+    /// What could not be put back is tried again.
+    fn retry_openings(&mut self) {
+        for gate in self.gates.iter_mut().filter(|gate| gate.position == GatePosition::OpenFailed) {
+            gate.position = GatePosition::Opening;
         }
     }
 

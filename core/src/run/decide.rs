@@ -33,6 +33,17 @@ pub fn decide(state: &State, plan: &Arc<Plan>, now: Timestamp, event: Event) -> 
     Ok(draft.entries)
 }
 
+/// Whether an assessment can lead to anything in this state. It spares the many samples that change nothing.
+pub fn concerns(state: &State, assessment: &Assessment) -> bool {
+    state.window.as_ref().is_some_and(|window| {
+        let changed = window.verdict != assessment.verdict;
+        changed
+            || !assessment.breached.is_empty()
+            || !window.paging.is_empty()
+            || matches!(window.phase, Phase::Preparing)
+    })
+}
+
 /// Like [`decide`], but nothing new is begun: for the end of a step that comes in while the program is ending.
 pub fn conclude(state: &State, plan: &Arc<Plan>, now: Timestamp, event: Event) -> Vec<Entry> {
     let mut draft = Draft { state: state.clone(), plan, now, entries: Vec::new() };
@@ -55,19 +66,29 @@ impl Draft<'_> {
     fn push(&mut self, record: Record) {
         let settles = matches!(record, Record::WindowSettled { .. });
         let settled = if settles { self.state.window.clone() } else { None };
-        let written = self.write(record, settled.as_ref());
+        let written = self.write(record);
         let window = if settles { settled.as_ref() } else { self.state.window.as_ref() };
         for notice in notice::compose::owed(&written, window, self.plan, self.now) {
-            self.write(Record::NoticeOwed { notice }, settled.as_ref());
+            self.write(Record::NoticeOwed { notice });
         }
     }
 
-    /// Writes a record; `settled` is the window that the batch has settled, whose records these still are.
-    fn write(&mut self, record: Record, settled: Option<&Window>) -> Record {
-        let window = if let Record::WindowOpened { id, .. } = &record {
-            Some(id.clone())
+    /// Writes a record. What becomes of a notice belongs to the notice's window, even when that one is settled.
+    fn write(&mut self, record: Record) -> Record {
+        let about = if let Record::NoticeOwed { notice } = &record {
+            Some(notice)
+        } else if let Record::NoticeDelivered { notice, .. }
+        | Record::NoticeDead { notice, .. }
+        | Record::NoticeCancelled { notice } = &record
+        {
+            self.state.owed.iter().map(|owed| &owed.notice).find(|owed| owed.id == *notice)
         } else {
-            self.state.window.as_ref().or(settled).map(|window| window.id.clone())
+            None
+        };
+        let window = match (&record, about) {
+            (Record::WindowOpened { id, .. }, _) => Some(id.clone()),
+            (_, Some(notice)) => notice.message.window.clone(),
+            (_, None) => self.state.window.as_ref().map(|window| window.id.clone()),
         };
         let entry = Entry { seq: self.state.seq + 1, at: self.now, window, record };
         self.state.apply(&entry);
@@ -238,7 +259,7 @@ impl Draft<'_> {
                 let undeliverable = notice::compose::undeliverable(&lost, &channel, &reason, self.plan, self.now);
                 self.push(Record::NoticeDead { notice, channel, reason });
                 for notice in undeliverable {
-                    self.write(Record::NoticeOwed { notice }, None);
+                    self.write(Record::NoticeOwed { notice });
                 }
             }
         }
@@ -267,7 +288,7 @@ impl Draft<'_> {
                 | Ask::Acknowledge => refuse("no window is open; `rollbackd window open` opens one"),
             };
         };
-        for record in answer(window, who, reason, &ask, self.now)? {
+        for record in answer(window, who, reason, &ask)? {
             self.push(record);
         }
         if matches!(ask, Ask::Acknowledge) {
@@ -303,7 +324,7 @@ fn verdict_detail(assessment: &Assessment) -> String {
 }
 
 /// What a request leads to in an open window, or why it cannot be carried out.
-fn answer(window: &Window, who: String, reason: String, ask: &Ask, now: Timestamp) -> Result<Vec<Record>, Refusal> {
+fn answer(window: &Window, who: String, reason: String, ask: &Ask) -> Result<Vec<Record>, Refusal> {
     let state = window.state_name().as_str();
     let id = &window.id;
     match ask {
@@ -343,7 +364,7 @@ fn answer(window: &Window, who: String, reason: String, ask: &Ask, now: Timestam
                 refuse(format!("window {id} is {state} already; there is one rollback a window"))
             }
         },
-        Ask::Approve | Ask::Decline => approval(window, who, reason, matches!(ask, Ask::Approve), now),
+        Ask::Approve | Ask::Decline => approval(window, who, reason, matches!(ask, Ask::Approve)),
         Ask::Acknowledge if window.rollback.is_none() => refuse(format!("window {id} has no incident")),
         Ask::Acknowledge => Ok(vec![Record::Acknowledged { who, reason }]),
     }
@@ -387,8 +408,8 @@ fn cancelled(window: &Window, who: &str, reason: &str, abandon: bool) -> Result<
     }
 }
 
-fn approval(window: &Window, who: String, reason: String, yes: bool, now: Timestamp) -> Result<Vec<Record>, Refusal> {
-    let waiting = window.rollback.as_ref().filter(|rollback| rollback.waiting_since.is_some_and(|since| since <= now));
+fn approval(window: &Window, who: String, reason: String, yes: bool) -> Result<Vec<Record>, Refusal> {
+    let waiting = window.rollback.as_ref().filter(|rollback| rollback.waiting_since.is_some());
     let rung = waiting.and_then(|rollback| rollback.attempts.last()).map(|attempt| attempt.rung);
     match rung {
         Some(rung) if yes => Ok(vec![Record::ApprovalGiven { rung, who, reason }]),

@@ -23,3 +23,6 @@ pub mod pending;
 pub mod record;
 pub mod state;
 pub mod step;
+
+#[cfg(test)]
+mod tests;

@@ -74,14 +74,15 @@ fn window_wakes(window: &Window) -> Vec<Timestamp> {
     wakes.extend(page_due_at(window));
     match &window.phase {
         Phase::Preparing if !window.warmed_up => {
+            wakes.push(window.ends_at);
             wakes.extend(warm_up_ends_at(window));
             // The judge is asked again when the signals may have been healthy for long enough.
             let since = window.preflight.as_ref().map(|(_, since)| *since);
             wakes.extend(since.map(|since| super::apply::later(since, window.plan.healthy_for)));
         }
-        Phase::Watching => wakes.push(window.ends_at),
+        Phase::Preparing | Phase::Watching => wakes.push(window.ends_at),
         Phase::Soaking { until } => wakes.push(*until),
-        Phase::Preparing | Phase::RollingBack | Phase::NeedsOperator { .. } | Phase::Resolving { .. } => {}
+        Phase::RollingBack | Phase::NeedsOperator { .. } | Phase::Resolving { .. } => {}
     }
     wakes
 }
@@ -95,6 +96,11 @@ impl State {
 }
 
 impl Step {
+    /// Whether the step runs the migration, or waits for one that outlived a crash.
+    pub(super) const fn is_migration(&self) -> bool {
+        matches!(self, Self::Migrate | Self::AwaitProcess { .. })
+    }
+
     /// Whether the step is work on the ladder, as opposed to the migration or the preparation.
     pub const fn is_rollback(&self) -> bool {
         match self {

@@ -159,13 +159,12 @@ fn mistakes_are_named() {
         ("", "has 0 fields"),
         ("0 2 * *", "has 4 fields"),
         ("0 0 2 * * SAT 2027", "has 7 fields"),
-        ("0 25 * * *", "cannot be read"),
-        ("0 2 * * FOO", "cannot be read"),
-        ("*/0 * * * *", "cannot be read"),
+        ("0 25 * * *", "out of bounds"),
+        ("0 2 * * FOO", "pattern contains illegal characters"),
+        ("*/0 * * * *", "step"),
     ] {
         let error = parse(text).expect_err(text);
         assert!(error.contains(part), "{error}");
-        assert!(error.contains("write five fields"), "{error}");
     }
 }
 

@@ -149,3 +149,19 @@ fn control_characters_never_reach_the_terminal() {
     let problems = read_plain(&edited("name = \"shop\"", "name = \"\\u001b[31m\"")).unwrap_err();
     assert!(!problems.to_string().contains('\u{1b}'));
 }
+
+#[test]
+fn arguments_are_shown_without_their_secrets() {
+    for (argument, shown) in [
+        (
+            "postgres://app:pass@word@db/shop?sslmode=require&password=x",
+            "postgres://***@db/shop?sslmode=require&password=***",
+        ),
+        ("--password=sesame", "--password=***"),
+        ("host=db password='a b' dbname=shop", "host=db password='***' dbname=shop"),
+        ("rm -f /run/*.flag", "rm -f /run/*.flag"),
+        ("ON_ERROR_STOP=1", "ON_ERROR_STOP=1"),
+    ] {
+        assert_eq!(redact::argument(argument), shown);
+    }
+}

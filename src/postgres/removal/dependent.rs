@@ -209,11 +209,11 @@ impl Dependent {
     }
 
     fn fate_of_type(&self, schema: &str, name: &str, kind: &str, known: Known<'_>) -> Fate {
-        if known.has(ObjectKind::Type, schema, None, name) || !matches!(kind, "c" | "d" | "e" | "r") {
-            return self.survives();
-        }
         let keyword = if kind == "d" { "domain" } else { "type" };
         let full = TableName::new(schema, name);
+        if known.has(ObjectKind::Type, schema, None, name) || !matches!(kind, "c" | "d" | "e" | "r") {
+            return Fate::Survives(format!("{keyword} {full} ({})", self.words));
+        }
         goes(format!("{keyword} {full}"), keyword, full.sql(), None)
     }
 

@@ -25,7 +25,7 @@ select
         -- Copies of a partitioned table's own go with what they were copied from.
         when con.conparentid <> 0 or tg.tgparentid <> 0 or ic.relispartition then 'internal'
         when ty.typtype = 'm' or el.oid is not null and el.typrelid = 0 then 'internal'
-        when x.classid = 'pg_constraint'::regclass and con.contypid <> 0 then 'other'
+        when x.classid = 'pg_constraint'::regclass and con.contypid <> 0 then 'type'
         when x.classid = 'pg_constraint'::regclass then case con.contype when 'f' then 'foreign_key' else 'constraint' end
         when x.classid = 'pg_attrdef'::regclass then case att.attgenerated when '' then 'default' else 'column' end
         when x.classid = 'pg_trigger'::regclass then 'trigger'
@@ -42,7 +42,7 @@ select
     rel.oid as relation_oid, rel.relkind::text as relation_kind, rn.nspname::text as relation_schema, rel.relname::text as relation_name,
     coalesce(con.conname, tg.tgname, pol.polname, rw.rulename, ic.relname, att.attname)::text as part,
     coalesce(pn.nspname, tn.nspname)::text as own_schema,
-    coalesce(format('%s(%s)', p.proname, oidvectortypes(p.proargtypes)), ty.typname::text) as own_name,
+    case when p.oid is not null then format('%s(%s)', p.proname, oidvectortypes(p.proargtypes)) else ty.typname::text end as own_name,
     p.oid::regprocedure::text as routine,
     ty.typtype::text as type_kind,
     -- The column's table, for a sequence that belongs to a column.
@@ -62,7 +62,8 @@ left join pg_statistic_ext st on x.classid = 'pg_statistic_ext'::regclass and st
 left join pg_publication_rel pub on x.classid = 'pg_publication_rel'::regclass and pub.oid = x.objid
 left join pg_proc p on x.classid = 'pg_proc'::regclass and p.oid = x.objid
 left join pg_namespace pn on pn.oid = p.pronamespace
-left join pg_type ty on x.classid = 'pg_type'::regclass and ty.oid = x.objid
+-- A domain's constraint stands for the domain.
+left join pg_type ty on ty.oid = case when x.classid = 'pg_type'::regclass then x.objid else nullif(con.contypid, 0) end
 left join pg_namespace tn on tn.oid = ty.typnamespace
 left join pg_type el on el.typarray = ty.oid
 left join pg_class rel on rel.oid = coalesce(

@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Transaction};
 
 use super::archive::{self, Archive};
 use super::scope::{Member, Scope};
-use super::{Attempt, BATCH, Batch, Job, execute, guarded, lock_scope, set_limits, table_list};
+use super::{Attempt, BATCH, Batch, Job, commit, execute, guarded, lock_scope, set_limits, table_list};
 use crate::postgres::{Failure, count, during};
 
 /// One attempt. `kept` is the archive of an earlier one that got no further.
@@ -58,7 +58,7 @@ pub(crate) async fn attempt(
     if let Some(archive) = kept {
         archive.relied_on = true;
     }
-    transaction.commit().await.map_err(during("committing the removal"))?;
+    commit(transaction, job).await?;
     let collateral = scope.collateral.iter().map(|collateral| collateral.words.clone()).collect();
     let archive = kept.take().map(|archive| archive.directory.display().to_string());
     Ok(Attempt::Done(Batch { tables, collateral, sql: done, quarantine: None, archive }))

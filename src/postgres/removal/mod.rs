@@ -11,6 +11,7 @@ pub(crate) mod discard;
 pub(crate) mod quarantine;
 pub(crate) mod scope;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -39,6 +40,8 @@ pub struct Job<'a> {
     pub window: &'a str,
     /// When the window began.
     pub window_started: Timestamp,
+    /// Set when a commit is about to be sent: if its answer does not come, nobody knows whether it went through.
+    pub commit_sent: &'a AtomicBool,
 }
 
 /// How one attempt ended, when nothing failed.
@@ -117,6 +120,12 @@ async fn guarded(
     act(transaction).await?;
     let after = catalog::read(transaction).await?;
     Ok(catalog::harm(job.baseline, &before, &after))
+}
+
+/// Commits.
+async fn commit(transaction: Transaction<'_>, job: &Job<'_>) -> Result<(), Failure> {
+    job.commit_sent.store(true, Ordering::Relaxed);
+    transaction.commit().await.map_err(during("committing the removal"))
 }
 
 /// Runs one statement.

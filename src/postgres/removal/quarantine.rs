@@ -12,7 +12,7 @@ use tokio_postgres::{Client, GenericClient, Transaction};
 
 use super::dependent::{Collateral, Whole};
 use super::scope::{Member, Scope};
-use super::{Attempt, BATCH, Batch, Job, execute, guarded, lock_scope, quarantine_schema, set_limits};
+use super::{Attempt, BATCH, Batch, Job, commit, execute, guarded, lock_scope, quarantine_schema, set_limits};
 use crate::postgres::{Failure, count, during};
 
 /// The longest name that the server takes, in bytes.
@@ -46,7 +46,7 @@ pub(crate) async fn attempt(client: &mut Client, job: &Job<'_>, remaining: Durat
     if !harm.is_empty() {
         return Ok(Attempt::Stopped(harm));
     }
-    transaction.commit().await.map_err(during("committing the move"))?;
+    commit(transaction, job).await?;
     let keys = scope.keys.iter().filter(|key| members.iter().any(|member| member.oid == key.member)).count();
     if keys > 0 {
         moves.notes.push(format!("{} to tables that stay: still live in the quarantine", counted(keys, "foreign key")));

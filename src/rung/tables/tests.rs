@@ -6,6 +6,7 @@ use rollbackd_core::plan::TableChoice;
 use rollbackd_core::run::step::StepResult;
 
 use super::*;
+use crate::demo::cluster::{Cluster, Stop};
 use crate::postgres::catalog;
 use crate::postgres::testing::Fixture;
 
@@ -190,8 +191,7 @@ const WEB: &str = "
 #[tokio::test]
 async fn what_the_migration_hung_on_its_tables_goes_along() {
     for dispose in [QUARANTINE, DROP] {
-        let migration = WEB.replace("create domain page_id as int check (value < page_count());", "");
-        let world = World::new("", &migration).await;
+        let world = World::new("", WEB).await;
         let (outcome, found) = world.removed(&named(&["pages"], dispose, OnBlocked::Wait)).await;
         for part in [
             "titles",
@@ -199,6 +199,7 @@ async fn what_the_migration_hung_on_its_tables_goes_along() {
             "over_all",
             "page_count",
             "page_pair",
+            "page_id",
             "via_pages",
             "trigger counts",
             "posts_page_fkey",
@@ -245,6 +246,12 @@ async fn what_is_from_before_stops_the_rung() {
         ("", "create table pages (id int); create rule r as on delete to posts do also delete from pages", "rule r"),
         ("", "create table pages () inherits (posts)", "part of public.posts"),
         ("", "alter table profiles rename to pages; create table profiles ()", "under another name"),
+        (
+            "create domain small as int",
+            "create table pages (id int); create function f() returns bigint begin atomic select count(*) from pages; end;
+             alter domain small add constraint c check (value < f())",
+            "small",
+        ),
         ("", "create table pages (id int); create table auth.log (p pages)", "auth.log"),
         ("", "create table pages (id int); alter table posts inherit pages; ", "posts"),
     ] {
@@ -424,4 +431,66 @@ async fn a_server_that_refuses_us_is_reported_without_secrets() {
     let outcome = act(&config, &world.baseline, &added(DROP), "w", started, Duration::from_secs(20)).await;
     assert_eq!(outcome.result, StepResult::Failed);
     assert!(!outcome.detail.contains("sesame"), "{}", outcome.detail);
+}
+
+#[tokio::test]
+async fn a_role_without_powers_works_with_what_it_owns() {
+    for dispose in [QUARANTINE, DROP] {
+        let mut world = World::new("", "").await;
+        let name = rollbackd_core::baseline::quote_identifier(&world.fixture.name);
+        world
+            .fixture
+            .sql(&format!(
+                "do $$ begin create role no_powers login password 'sesame'; exception when duplicate_object then end $$;
+                 grant create on database {name} to no_powers; grant all on schema public to no_powers;
+                 grant all on all tables in schema public to no_powers;
+                 set role no_powers; create table pages (id int primary key); create view titles as select id from pages"
+            ))
+            .await;
+        let url = world.fixture.cluster.url_as("no_powers", "sesame", &world.fixture.name);
+        world.config.database = crate::postgres::testing::database(&url);
+        let mut holder = world.fixture.session().await;
+        let transaction = holder.client_mut().transaction().await.expect("a transaction");
+        transaction.batch_execute("lock table pages in access share mode").await.expect("a lock");
+        // The holder is a superuser, whom this role may not end.
+        let removal = named(&["pages"], dispose, OnBlocked::Terminate);
+        let outcome = world.act(&removal, Duration::from_secs(2)).await;
+        assert_eq!(outcome.result, StepResult::Failed, "{}", outcome.detail);
+        assert!(finding(&outcome).blockers.iter().any(|one| one.starts_with("ending ") && one.contains("42501")));
+        transaction.commit().await.expect("still there");
+        let (_, found) = world.removed(&removal).await;
+        assert_eq!(found.collateral, ["view public.titles"]);
+        assert_eq!(world.difference().await, CLEAN);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_goes_away_and_comes_back_is_waited_for() {
+    let directory = crate::postgres::testing::own_directory();
+    let mut cluster = Cluster::start(&directory.path().join("c")).await.expect("a server");
+    cluster.execute("postgres", "create table pages (id int); insert into pages values (1)").await.expect("a table");
+    let database = crate::postgres::testing::database(&cluster.url("postgres"));
+    let config = crate::postgres::testing::config(database, directory.path().to_owned());
+    let baseline = Baseline {
+        at: Timestamp::UNIX_EPOCH,
+        server_version: String::new(),
+        catalog: rollbackd_core::baseline::Catalog::default(),
+        counts: Vec::new(),
+        identities: Vec::new(),
+    };
+    let started = "2026-11-22T02:00:00Z".parse().expect("a time");
+    // It works while a lock is held, loses its server with the holder, and ends its work at the next one.
+    let mut holder = Session::connect(&config.database).await.expect("connects");
+    let transaction = holder.client_mut().transaction().await.expect("a transaction");
+    transaction.batch_execute("lock table public.pages").await.expect("a lock");
+    let removal = added(DROP);
+    let work = act(&config, &baseline, &removal, "w", started, Duration::from_secs(60));
+    let (outcome, ()) = tokio::join!(work, async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        cluster.stop(Stop::Immediate).await.expect("stops");
+        cluster.start_again().await.expect("starts");
+    });
+    assert!(outcome.is_success(), "{}", outcome.detail);
+    assert!(finding(&outcome).archive.is_some());
+    assert!(outcome.detail.contains("1 table (1 row)"), "{}", outcome.detail);
 }

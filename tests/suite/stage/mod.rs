@@ -14,8 +14,10 @@ mod server;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -108,6 +110,33 @@ impl Stage {
     /// Sets a variable for every program that is started from now on.
     pub(crate) fn set(&mut self, name: &str, value: impl Into<String>) {
         self.environment.insert(name.to_owned(), value.into());
+    }
+
+    /// The environment of every program that is started here.
+    pub(crate) const fn variables(&self) -> &BTreeMap<String, String> {
+        &self.environment
+    }
+
+    /// Waits until a table exists in `public`.
+    #[track_caller]
+    pub(crate) fn wait_for_table(&self, name: &str) {
+        let exists = format!("select to_regclass('public.{name}') is not null");
+        until(&format!("table {name} exists"), || self.database.value(&exists) == "t");
+    }
+
+    /// Does what a report tells a person to do: the manual lines as they stand, given to psql.
+    #[track_caller]
+    pub(crate) fn run_manual(&self, report: &serde_json::Value) -> Vec<String> {
+        let lines = report["manual"].as_array().unwrap().iter().map(|line| line.as_str().unwrap());
+        let sql = lines.collect::<Vec<_>>().join("\n");
+        let mut psql = Command::new("psql");
+        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-"]).envs(&self.environment);
+        psql.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut psql = psql.spawn().unwrap();
+        psql.stdin.take().unwrap().write_all(sql.as_bytes()).unwrap();
+        let output = psql.wait_with_output().unwrap();
+        assert!(output.status.success(), "{sql}\n{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
     }
 
     /// Writes an executable shell script and returns its path in commands.

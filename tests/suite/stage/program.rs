@@ -243,7 +243,8 @@ impl Stage {
         for file in files {
             let text = read(&file);
             if !text.is_empty() {
-                eprintln!("--- {}\n{text}", file.file_name().unwrap().display());
+                let shown: String = text.chars().take(8000).collect();
+                eprintln!("--- {}\n{shown}", file.file_name().unwrap().display());
             }
         }
         eprintln!("--- notices: {:?}", self.hooks.events());

@@ -1,0 +1,11 @@
+//! The state machine in a small world: whole windows, from the opening to the end.
+
+mod world;
+
+mod crashes;
+mod incidents;
+mod ladders;
+mod notices;
+mod openings;
+mod properties;
+mod windows;

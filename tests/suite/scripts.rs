@@ -1,0 +1,134 @@
+//! The rung that runs the project's own script. What it says is a claim; the catalog is the fact.
+
+use serde_json::Value;
+
+use crate::endings::BREAKING;
+use crate::stage::{QUARANTINE, Stage, script};
+
+const REMOVE_ALL: &str = "psql -Xqc 'drop table media_files, pages'";
+
+/// A stage whose ladder is a script with this text, then the quarantine.
+fn with_script(name: &str, text: &str) -> Stage {
+    let mut stage = Stage::new(name);
+    let command = stage.script("rollback.sh", text);
+    stage.plan.rungs = script(&command) + QUARANTINE;
+    stage
+}
+
+/// Guards the breaking migration, which must be rolled back; the report's rungs.
+#[track_caller]
+fn rolled_back(stage: &Stage) -> Vec<Value> {
+    stage.guard_sql(BREAKING).expect(20);
+    stage.assert_originals_whole();
+    stage.assert_nothing_runs();
+    let report = stage.report();
+    assert_eq!(report["outcome"], "recovered");
+    assert!(!stage.path("maintenance").exists(), "traffic flows");
+    report["rungs"].as_array().unwrap().clone()
+}
+
+/// The script has failed, and the quarantine has done it.
+#[track_caller]
+fn the_tables_rung_did_it(stage: &Stage, why: &str) -> Vec<Value> {
+    let rungs = rolled_back(stage);
+    assert_eq!(rungs.len(), 2, "{rungs:#?}");
+    assert_eq!((&rungs[0]["result"], &rungs[1]["result"]), (&"failed".into(), &"recovered".into()));
+    let failure = rungs[0]["failure"].as_str().unwrap();
+    assert!(failure.contains(why), "{failure}");
+    assert!(stage.hooks.events().contains(&"rung.failed".to_owned()));
+    rungs
+}
+
+/// The tables that are not the originals, without their schemas; each must be in quarantine.
+#[track_caller]
+fn quarantined(stage: &Stage) -> Vec<String> {
+    let name = |table: &String| {
+        let (schema, name) = table.split_once('.').unwrap();
+        assert!(schema.starts_with("rollbackd_20"), "{table}");
+        name.to_owned()
+    };
+    stage.new_tables().iter().map(name).collect()
+}
+
+#[test]
+fn heals() {
+    let stage = with_script("heals", &format!("echo dropping; {REMOVE_ALL}"));
+    let rungs = rolled_back(&stage);
+    assert_eq!(rungs.len(), 1, "{rungs:#?}");
+    assert_eq!(rungs[0]["result"], "recovered");
+    assert_eq!(rungs[0]["process"]["exit_code"], 0);
+    assert_eq!(rungs[0]["process"]["output"], "dropping\n");
+    let output = rungs[0]["process"]["output_file"].as_str().unwrap();
+    assert_eq!(std::fs::read_to_string(output).unwrap(), "dropping\n");
+    assert_eq!(stage.new_tables(), Vec::<String>::new());
+}
+
+#[test]
+fn fails_and_has_changed_nothing() {
+    let stage = with_script("script-fails", "echo 'no such file' >&2; exit 1");
+    let rungs = the_tables_rung_did_it(&stage, "exited with 1: no such file");
+    assert_eq!(rungs[0]["before"], rungs[0]["after"]);
+    assert_eq!(quarantined(&stage), ["media_files", "pages"]);
+}
+
+#[test]
+fn lies() {
+    let stage = with_script("script-lies", "echo 'all tables dropped'; exit 0");
+    let rungs = the_tables_rung_did_it(&stage, "it changed nothing");
+    assert_eq!((&rungs[0]["work"], &rungs[0]["process"]["exit_code"]), (&"succeeded".into(), &0.into()));
+    assert_eq!(quarantined(&stage), ["media_files", "pages"]);
+}
+
+#[test]
+fn hangs_and_will_not_end() {
+    let mut stage = with_script(
+        "script-hangs",
+        "trap 'echo asked >>asked' TERM
+        echo $$ >group
+        (trap '' TERM; sleep 300) &
+        while :; do sleep 300 & wait; done",
+    );
+    stage.plan.change("timeout = \"10s\"\nidempotent", "timeout = \"1s\"\nidempotent");
+    let rungs = the_tables_rung_did_it(&stage, "still ");
+    assert_eq!(rungs[0]["work"], "timed_out");
+    assert_eq!(stage.lines("asked"), ["asked"], "it was asked to end before it was made to");
+    let group = &stage.lines("group")[0];
+    let ps = std::process::Command::new("pgrep").args(["-g", group]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&ps.stdout), "", "nothing is left of its process group");
+    assert_eq!(quarantined(&stage), ["media_files", "pages"]);
+}
+
+#[test]
+fn stops_half_way() {
+    let stage = with_script("half-done", "psql -Xqc 'drop table media_files'; echo 'connection lost'; exit 2");
+    let rungs = the_tables_rung_did_it(&stage, "exited with 2: connection lost");
+    assert_ne!(rungs[0]["before"], rungs[0]["after"]);
+    assert_eq!(rungs[1]["before"], rungs[0]["after"]);
+    assert_eq!(quarantined(&stage), ["pages"]);
+}
+
+#[test]
+fn fails_but_nothing_is_left() {
+    let stage = with_script("fails-at-end", &format!("{REMOVE_ALL}; echo 'cannot send the mail'; exit 3"));
+    let rungs = rolled_back(&stage);
+    assert_eq!(rungs.len(), 1, "{rungs:#?}");
+    assert_eq!((&rungs[0]["work"], &rungs[0]["result"]), (&"failed".into(), &"recovered".into()));
+    assert_eq!(rungs[0]["process"]["exit_code"], 3);
+    assert_eq!(stage.new_tables(), Vec::<String>::new());
+}
+
+#[test]
+fn damages_an_original() {
+    let stage = with_script("script-damages", &format!("{REMOVE_ALL}; psql -Xqc 'delete from comments where id = 60'"));
+    stage.guard_sql(BREAKING).expect(21);
+    let report = stage.report();
+    let failure = report["rungs"][0]["failure"].as_str().unwrap();
+    assert!(failure.contains("verification with traffic stopped failed"), "{failure}");
+    assert!(failure.contains("comments"), "{failure}");
+    let manual = report["manual"].as_array().unwrap();
+    assert!(
+        manual.iter().any(|line| line == "SELECT count(*) FROM \"public\".\"comments\";  -- was 60"),
+        "{manual:#?}"
+    );
+    assert!(stage.path("maintenance").exists(), "traffic stays stopped");
+}
