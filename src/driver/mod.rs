@@ -423,6 +423,7 @@ impl Driver {
             ready,
             journal_error: self.journal_error.clone(),
         };
+        self.parts.metrics.observe(&snapshot);
         self.snapshots.send_replace(Arc::new(snapshot));
         self.show = Show::Nothing;
         self.shown_at = Instant::now();

@@ -809,7 +809,13 @@ impl World {
     fn baseline(&self) -> Baseline {
         let count = |name: &String| RowCount { table: TableName::new("public", name), rows: 7 };
         let counts = self.tables.iter().map(count).collect();
-        Baseline { at: self.now, server_version: "17.2".to_owned(), catalog: self.catalog(), counts, identities: Vec::new() }
+        Baseline {
+            at: self.now,
+            server_version: "17.2".to_owned(),
+            catalog: self.catalog(),
+            counts,
+            identities: Vec::new(),
+        }
     }
 
     fn difference(&self) -> Difference {
