@@ -258,7 +258,7 @@ fn breach(trigger: &Trigger, window: &Window) -> Vec<Draft> {
     let numbers = evidence.first().map(reason);
     let gates = counted(window.plan.rollback.gates.len(), "gate");
     let ladder: Vec<String> = (0..window.plan.rollback.rungs.len())
-        .map(|rung| format!("{}. {}", rung + 1, rung_words(window, rung)))
+        .map(|rung| format!("{}. {}", rung + 1, method_words(window, rung).unwrap_or_default()))
         .collect();
     let mut plan = vec![format!("Traffic is stopped first ({gates}), then:")];
     plan.extend(ladder);
@@ -327,8 +327,12 @@ fn recovered_details(window: &Window) -> Vec<String> {
 
 /// A rung in words: `rung 1 (script: node scripts/rollback-emergency.js)`.
 fn rung_words(window: &Window, rung: usize) -> String {
-    let Some(planned) = window.plan.rollback.rungs.get(rung) else { return format!("rung {}", rung + 1) };
-    let what = match &planned.method {
+    let method = method_words(window, rung).map_or_else(String::new, |method| format!(" ({method})"));
+    format!("rung {}{method}", rung + 1)
+}
+
+fn method_words(window: &Window, rung: usize) -> Option<String> {
+    Some(match &window.plan.rollback.rungs.get(rung)?.method {
         Method::Script { command, .. } => format!("script: {}", command.join(" ")),
         Method::Tables(removal) => {
             let which = match &removal.tables {
@@ -341,6 +345,5 @@ fn rung_words(window: &Window, rung: usize) -> String {
                 Dispose::Drop { archive: false } => format!("tables: drop {which}"),
             }
         }
-    };
-    format!("rung {} ({what})", rung + 1)
+    })
 }
