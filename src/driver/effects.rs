@@ -126,8 +126,7 @@ impl Effects {
     /// Measures steps from their durable start to their durable end.
     pub fn note(&mut self, entry: &Entry) {
         if let Record::StepStarted { number, step, .. } = &entry.record {
-            let own_process = matches!(step, Step::Migrate | Step::AwaitProcess { .. } | Step::Act { .. });
-            self.started.insert(*number, (step.name(), Stopwatch::start(), !own_process));
+            self.started.insert(*number, (step.name(), Stopwatch::start(), is_short(step)));
         } else if let Record::StepEnded { number, .. } = &entry.record
             && let Some((name, watch, _)) = self.started.remove(number)
         {
@@ -248,6 +247,21 @@ impl Effects {
             control.ended.cancel();
         });
         true
+    }
+}
+
+/// Whether a step ends soon by itself and is worth waiting for at the end. The others may take as long as the project's
+/// processes and the database's size want, and are safe to leave: processes go on, transactions are taken back, and
+/// what only looks or copies is done again.
+const fn is_short(step: &Step) -> bool {
+    match step {
+        Step::Preflight | Step::Backup | Step::Migrate | Step::AwaitProcess { .. } | Step::Act { .. } => false,
+        Step::EndProcess { .. }
+        | Step::ReadGate { .. }
+        | Step::CloseGate { .. }
+        | Step::OpenGate { .. }
+        | Step::Inspect { .. }
+        | Step::Verify { .. } => true,
     }
 }
 

@@ -217,8 +217,8 @@ impl Driver {
         }
     }
 
-    /// Lets a step in flight reach its end and writes that down, without starting another. A process of the
-    /// project's own is not waited for: it goes on, and the next start finds out what became of it.
+    /// Lets a short step in flight reach its end and writes that down, without starting another. What may take long
+    /// is not waited for: the next start finds out what became of it.
     async fn drain(&mut self) {
         let end = Instant::now() + DRAIN;
         while self.effects.short_steps() > 0 {
@@ -423,6 +423,7 @@ impl Driver {
             ready,
             journal_error: self.journal_error.clone(),
         };
+        self.parts.metrics.observe(&snapshot);
         self.snapshots.send_replace(Arc::new(snapshot));
         self.show = Show::Nothing;
         self.shown_at = Instant::now();

@@ -306,7 +306,7 @@ fn settled(window: &Window, outcome: WindowOutcome, detail: &str) -> Draft {
         WindowOutcome::Recovered => (NoticeEvent::RollbackRecovered, recovered_details(window)),
         WindowOutcome::Abandoned => (NoticeEvent::WindowCancelled, Vec::new()),
     };
-    Draft::new(event, detail.to_owned(), details)
+    Draft::new(event, detail, details)
 }
 
 fn recovered_details(window: &Window) -> Vec<String> {

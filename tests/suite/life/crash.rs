@@ -220,16 +220,27 @@ fn asked_to_end_while_the_migration_runs() {
     migration_that_runs(End::Asked);
 }
 
+/// A `pg_dump` that waits to be let go before it dumps.
+fn slow_pg_dump(stage: &mut Stage) {
+    std::fs::create_dir(stage.path("bin")).unwrap();
+    let wait = "case $1 in --version) ;; *) touch dumping; while [ ! -e go ]; do sleep 0.05; done;; esac";
+    let wait = wait.replace("dumping", &stage.path("dumping").display().to_string());
+    let wait = wait.replace("-e go", &format!("-e {}", stage.path("go").display()));
+    stage.script("bin/pg_dump", &format!("{wait}\nexec pg_dump \"$@\""));
+    stage.script("bin/pg_restore", "exec pg_restore \"$@\"");
+    let bin = stage.path("bin").display().to_string();
+    stage.set("PG_BIN", bin);
+}
+
 fn backup_that_waits(how: End) {
     let mut stage = with_migration("backup", HARMLESS);
+    slow_pg_dump(&mut stage);
     let daemon = stage.daemon();
-    let owner = stage.database.sit_down();
-    owner.sql("begin; lock table profiles in access exclusive mode");
     open(&stage);
-    wait_for_step(&stage, "backup");
+    wait_for_file(&stage, "dumping");
     end(daemon, how);
     assert_eq!(stage.new_tables(), Vec::<String>::new(), "the migration was not started");
-    owner.sql("rollback");
+    touch(&stage, "go");
 
     let daemon = stage.daemon();
     stage.wait_for_state("passed");

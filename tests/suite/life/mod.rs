@@ -2,6 +2,14 @@
 //! servers away and its journal damaged; people and the schedule open windows, and somebody looks at all of it.
 
 mod crash;
+mod frozen;
+mod metrics;
+mod notices;
+mod operator;
+mod refusals;
+mod schedule;
+mod start;
+mod systemd;
 
 use std::collections::BTreeSet;
 

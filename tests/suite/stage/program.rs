@@ -102,14 +102,23 @@ impl Stage {
     }
 
     /// Starts the executable with the configuration as it was written last.
-    fn start(&self, name: &str, arguments: &[&str]) -> Running {
+    pub(crate) fn start(&self, name: &str, arguments: &[&str]) -> Running {
+        self.start_program(EXECUTABLE, name, arguments)
+    }
+
+    /// Starts a script of the stage as if it were the executable.
+    pub(crate) fn start_script(&self, name: &str, script: &str) -> Running {
+        self.start_program(self.path(script).to_str().unwrap(), name, &[])
+    }
+
+    fn start_program(&self, program: &str, name: &str, arguments: &[&str]) -> Running {
         let file = |kind: &str| {
             let number = (0..).find(|n| !self.path(&format!("{name}-{n}.{kind}")).exists()).unwrap();
             let path = self.path(&format!("{name}-{number}.{kind}"));
             (OpenOptions::new().create_new(true).append(true).open(&path).unwrap(), path)
         };
         let ((out, stdout), (err, stderr)) = (file("stdout"), file("stderr"));
-        let child = Command::new(EXECUTABLE)
+        let child = Command::new(program)
             .args(arguments)
             .env("ROLLBACKD_CONFIG", self.path(CONFIGURATION))
             .current_dir(self.directory())

@@ -1,7 +1,8 @@
 //! Incidents that need people: abandoned, acknowledged, resolved; and processes that do not end.
 
 use super::ladders::broken;
-use super::world::{Crash, Door, Migration, Script, Setup, Tables, Verification, When, World, at, contact, gate, secs};
+use super::setup::{Crash, Door, Migration, Script, Setup, Tables, Verification, When, at, contact, gate, secs};
+use super::world::World;
 use crate::plan::Severity;
 use crate::run::event::Ask;
 use crate::run::record::Record;

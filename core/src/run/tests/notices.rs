@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::ladders::broken;
-use super::world::{Script, Setup, World, at, contact, plan, secs};
+use super::setup::{Script, Setup, at, contact, plan, secs};
+use super::world::World;
 use crate::notice::{Notice, NoticeEvent};
 use crate::plan::Severity;
 use crate::run::decide::decide;
@@ -132,16 +133,18 @@ fn a_late_notice_of_an_earlier_window_does_not_count_in_the_next() {
     let world = World::run(Setup { preflight: false, dead: vec!["Operations/email 1"], ..two_contacts() });
     let plan = Arc::new(world.setup.plan.clone());
     let settled = world.journal.iter().position(|entry| matches!(entry.record, Record::WindowSettled { .. }));
-    let last = world.journal.iter().rposition(|entry| {
+    let told_at = world.journal.iter().rposition(|entry| {
         matches!(&entry.record, Record::NoticeOwed { notice } if notice.message.event == NoticeEvent::WindowRefused)
     });
-    let mut entries: Vec<Entry> = world.journal[..=last.expect("it is told")].to_vec();
+    let mut entries: Vec<Entry> = world.journal[..=told_at.expect("it is told")].to_vec();
     assert!(settled.expect("it is settled") < entries.len());
     let mut state = State::replay(&entries);
     let lost: Notice = state.owed.last().expect("it is owed").notice.clone();
     let due = vec![DueOpening { at: at(604_800), missed: false }];
     let opened = decide(&state, &plan, at(604_800), Event::Pulse { due }).expect("a pulse");
-    opened.iter().for_each(|entry| state.apply(entry));
+    for entry in &opened {
+        state.apply(entry);
+    }
     entries.extend(opened);
     let told = state.window.as_ref().expect("open").messages;
     let settled =

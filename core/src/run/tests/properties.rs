@@ -6,12 +6,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use super::world::{at, contact, evidence, gate, plan, request, script_rung, secs, tables_rung};
+use super::setup::{at, contact, gate, plan, script_rung, secs, tables_rung};
+use super::world::{evidence, request};
 use crate::baseline::{Baseline, Catalog, Difference, ObjectId, ObjectKind};
 use crate::judge::{Assessment, Verdict};
 use crate::plan::{Consequence, Method, OnCommandFailure, Plan, WindowPlan};
 use crate::run::advance::advance;
-use crate::run::decide::{conclude, decide};
+use crate::run::decide::{concerns, conclude, decide};
 use crate::run::event::{Ask, DueOpening, Event};
 use crate::run::pending::{Effect, pending};
 use crate::run::record::{Entry, Process, Record, Trigger};
@@ -195,9 +196,13 @@ fn outcome(step: &Step, result: u8, finding: u8, now: Timestamp) -> Outcome {
     };
     let fitting = match step {
         Step::Backup => {
-            let catalog = Catalog::default();
-            let baseline =
-                Baseline { at: now, server_version: "17.2".to_owned(), catalog, counts: vec![], identities: vec![] };
+            let baseline = Baseline {
+                at: now,
+                server_version: "17.2".to_owned(),
+                catalog: Catalog::default(),
+                counts: vec![],
+                identities: vec![],
+            };
             Finding::Backup { directory: "b".to_owned(), bytes: 1, baseline: Arc::new(baseline) }
         }
         Step::ReadGate { .. } => Finding::Gate { prior: "as it was".to_owned() },
@@ -332,6 +337,12 @@ proptest! {
                 journal.extend(entries);
             }
             let Ok(entries) = decide(&state, &plan, now, event.clone()) else { continue };
+            if let Event::Assessed(assessment) = &event
+                && !concerns(&state, assessment)
+            {
+                let unasked = decide(&state, &plan, now, Event::Pulse { due: vec![] }).expect("never refused");
+                prop_assert_eq!(&entries, &unasked, "an assessment that concerns nothing leads to something");
+            }
             state = look(&state, &event, &entries);
             journal.extend(entries);
             let due = state.window.as_ref().and_then(|window| advance(window, now));
@@ -384,7 +395,9 @@ proptest! {
         let (mut now, mut state) = (at(0), State::default());
         let feed = |state: &mut State, now, event| {
             let entries = decide(state, &plan, now, event).unwrap_or_default();
-            entries.iter().for_each(|entry| state.apply(entry));
+            for entry in &entries {
+                state.apply(entry);
+            }
         };
         for (gap, one) in beginning(2) {
             now += secs(gap);

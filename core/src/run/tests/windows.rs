@@ -1,6 +1,7 @@
 //! Windows without a rollback: passed, refused, cancelled, held; and what makes a rollback start.
 
-use super::world::{ADDED, Crash, Migration, Setup, When, World, at, plan, secs};
+use super::setup::{ADDED, Crash, Migration, Setup, When, at, plan, secs};
+use super::world::World;
 use crate::plan::{Consequence, OnCommandFailure};
 use crate::run::event::Ask;
 use crate::run::record::{MigrationEnd, Record, Trigger, WindowOutcome};
@@ -16,10 +17,11 @@ fn a_healthy_migration_passes_after_the_soak() {
     assert_eq!(world.told("Operations"), "window.opened window.passed");
     assert_eq!(world.left(), ADDED.len());
     let [finished, settled] = ["finished", "passed"].map(|what| {
-        let is = |record: &Record| match record {
-            Record::MigrationFinished { .. } => what == "finished",
-            Record::WindowSettled { .. } => what == "passed",
-            _ => false,
+        let is = |record: &Record| {
+            matches!(
+                (what, record),
+                ("finished", Record::MigrationFinished { .. }) | ("passed", Record::WindowSettled { .. })
+            )
         };
         world.journal.iter().find(|entry| is(&entry.record)).expect("recorded").at
     });

@@ -1,0 +1,116 @@
+//! Receivers that are down: the window does not wait for them, and they get everything once they are up.
+
+use std::net::TcpListener;
+
+use super::{End, assert_everybody_was_told, end, open};
+use crate::endings::{BREAKING, HARMLESS};
+use crate::stage::{Behaviour, Mail, Stage, eventually};
+
+/// A port on which nobody listens.
+fn closed_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn pending(stage: &Stage) -> u64 {
+    stage.status().expect("a status")["notices_pending"].as_u64().unwrap()
+}
+
+#[track_caller]
+fn wait_until_all_is_delivered(stage: &Stage) {
+    eventually("nothing is owed", || match pending(stage) {
+        0 => Ok(()),
+        left => Err(left),
+    });
+}
+
+fn header(message: &serde_json::Value, name: &str) -> Option<String> {
+    let headers = message["headers"].as_array().unwrap();
+    headers.iter().find(|header| header[0] == name).map(|header| header[1].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn a_mail_server_that_is_down_at_first() {
+    let mut stage = Stage::new("mail");
+    let port = closed_port();
+    stage.plan.change("healthy_for = \"300ms\"\n", "healthy_for = \"300ms\"\nskip = [\"mail\"]\n");
+    stage.plan.mail(port);
+    let migration = stage.migration(BREAKING);
+    stage.plan.command(&migration);
+    let daemon = stage.daemon();
+    open(&stage);
+    stage.wait_for_state("recovered");
+    stage.hooks.wait_for("rollback.recovered");
+    let events = stage.hooks.events();
+    assert_eq!(pending(&stage), events.len() as u64, "each is still owed by mail: {events:?}");
+
+    let mail = Mail::start_on(&stage, Behaviour::Takes, port);
+    wait_until_all_is_delivered(&stage);
+    let subjects = mail.subjects();
+    assert_eq!(subjects.len(), events.len(), "{subjects:?}");
+    assert!(subjects[0].starts_with("[rollbackd][INFO] shop: window opened"), "in order: {subjects:?}");
+    assert!(subjects.last().unwrap().starts_with("[rollbackd][CRITICAL] shop: recovered"), "{subjects:?}");
+    let messages = mail.messages();
+    let first = header(&messages[0], "Message-ID").unwrap();
+    for later in &messages[1..] {
+        assert_eq!(header(later, "In-Reply-To").as_deref(), Some(first.as_str()), "one incident, one thread");
+    }
+    assert!(messages[0]["raw"].as_str().unwrap().contains("Preflight checks left out by configuration: mail"));
+    stage.assert_originals_whole();
+    daemon.term().expect(0);
+}
+
+#[test]
+fn a_webhook_receiver_that_is_down_and_a_restart_with_notices_owed() {
+    let mut stage = Stage::new("hooks");
+    let migration = stage.migration(BREAKING);
+    stage.plan.command(&migration);
+    stage.hooks.answer(503);
+    let daemon = stage.daemon();
+    open(&stage);
+    stage.wait_for_state("recovered");
+    let owed = pending(&stage);
+    assert!(owed >= 4, "{owed}");
+    assert_eq!(stage.hooks.ids(), Vec::<String>::new());
+    end(daemon, End::Killed);
+    let status = stage.cli(&["status"]).expect(0);
+    assert!(status.stdout.contains(&format!("{owed} pending")), "{}", status.stdout);
+
+    // One that is told to end does not wait for a receiver that is down.
+    let daemon = stage.daemon();
+    assert_eq!(pending(&stage), owed);
+    let said = {
+        let watch = rollbackd::clock::Stopwatch::start();
+        let output = daemon.term().expect(0);
+        assert!(watch.elapsed() < std::time::Duration::from_secs(4), "{:?}", watch.elapsed());
+        output.stderr
+    };
+    assert!(!said.contains("shutdown.laggard"), "{said}");
+
+    stage.hooks.answer(204);
+    let daemon = stage.daemon();
+    wait_until_all_is_delivered(&stage);
+    assert_everybody_was_told(&stage);
+    let ids = stage.hooks.ids();
+    assert_eq!(ids.len() as u64, owed, "once each");
+    let order: Vec<u64> = stage.hooks.bodies().iter().map(|body| body["data"]["sequence"].as_u64().unwrap()).collect();
+    assert!(order.is_sorted(), "{order:?}");
+    daemon.term().expect(0);
+}
+
+#[test]
+fn a_receiver_that_refuses_for_good_is_given_up_and_the_other_one_hears_of_it() {
+    let mut stage = Stage::new("refuses");
+    let mail = Mail::start(&stage, Behaviour::Takes);
+    stage.plan.mail(mail.port());
+    let migration = stage.migration(HARMLESS);
+    stage.plan.command(&migration);
+    stage.hooks.answer(410);
+    let daemon = stage.daemon();
+    open(&stage);
+    stage.wait_for_state("passed");
+    let lost = mail.wait_for("a notice could not be delivered");
+    assert!(lost["raw"].as_str().unwrap().contains("410"), "{}", lost["raw"]);
+    wait_until_all_is_delivered(&stage);
+    assert!(stage.get("/metrics").unwrap().1.contains("rollbackd_notices_dead_lettered_total{plan=\"shop\"} 2"));
+    daemon.term().expect(0);
+}
