@@ -65,9 +65,9 @@ fn the_application_is_ill_already() {
 #[test]
 fn a_signal_names_a_host_that_is_not_there() {
     let mut stage = Stage::new("no-host");
-    let host = format!("http://{}/api", stage.app.address());
-    stage.plan.change(&host, "http://nowhere.invalid/api");
-    refused(&stage, &["api"]);
+    let address = stage.app.address().to_string();
+    stage.plan.signals = stage.plan.signals.replace(&address, "nowhere.invalid");
+    refused(&stage, &["signal api could not be read", "nowhere.invalid"]);
 }
 
 #[test]
