@@ -185,3 +185,63 @@ fn what_hangs_on_the_tables_goes_along() {
         assert_eq!(stage.database.sql(left), ["comments", "popular", "posts", "profiles"], "{name}");
     }
 }
+
+#[test]
+fn one_rung_waits_and_the_next_does_not() {
+    let mut stage = Stage::new("lock-next");
+    stage.database.superuser().sql(&format!("grant pg_signal_backend to \"{}\"", stage.variables()["PGUSER"]));
+    let waiting = QUARANTINE.replace("\"10s\"", "\"1s\"");
+    stage.plan.rungs = waiting + &QUARANTINE.replace("\"10s\"", "\"20s\"\non_blocked = \"terminate\"");
+    let holder = stage.database.sit_down();
+    let guard = stage.start_guard_sql(BREAKING);
+    stage.wait_for_table("pages");
+    holder.sql("begin; select * from pages");
+    guard.end().expect(20);
+    let rungs = stage.report()["rungs"].clone();
+    assert!(rungs[0]["failure"].as_str().unwrap().contains("locks were held by"), "{rungs:#}");
+    assert_eq!(rungs[1]["result"], "recovered");
+    stage.assert_originals_whole();
+}
+
+#[test]
+fn a_protected_schema_is_not_touched() {
+    let mut stage = Stage::new("protected");
+    stage.database.sql("create schema auth; create table auth.users (id bigint primary key)");
+    stage.plan.change("lock_timeout", "protected_schemas = [\"auth\"]\nlock_timeout");
+    rolled_back(&stage, &format!("{BREAKING}; create table auth.tokens (id bigint)"));
+    let left: Vec<String> = stage.new_tables().into_iter().filter(|table| table.starts_with("auth.")).collect();
+    assert_eq!(left, ["auth.tokens", "auth.users"]);
+}
+
+#[test]
+fn a_view_from_before_that_looks_at_a_new_table_is_not_dropped() {
+    let mut stage = Stage::new("survivor");
+    stage.plan.rungs = DROP.to_owned();
+    let redefine = "create or replace view popular as
+        select p.id, count(*) from posts p join pages c on c.post = p.id group by p.id";
+    stage.guard_sql(&format!("{BREAKING}; {redefine}")).expect(21);
+    let report = stage.report();
+    let failure = report["rungs"][0]["failure"].as_str().unwrap();
+    assert!(failure.contains("popular") && failure.contains("nothing was changed"), "{failure}");
+    assert_eq!(stage.new_tables(), ["public.media_files", "public.pages"]);
+    assert_eq!(stage.database.value("select count(*) from popular"), "7");
+}
+
+#[test]
+fn rows_that_the_migration_took_are_missed() {
+    let stage = Stage::new("rows-gone");
+    stage.guard_sql(&format!("{BREAKING}; delete from comments where id > 50")).expect(21);
+    let report = stage.report();
+    let failure = report["rungs"][0]["failure"].as_str().unwrap();
+    assert!(failure.contains("comments") && failure.contains("50") && failure.contains("60"), "{failure}");
+    assert!(stage.path("maintenance").exists(), "traffic stays stopped");
+    assert_eq!(stage.database.value("select count(*) from comments"), "50");
+}
+
+#[test]
+fn rows_that_customers_wrote_are_theirs() {
+    let mut stage = Stage::new("rows-new");
+    stage.plan.change("default = \"exact\"", "default = \"grow_only\"");
+    stage.guard_sql(&format!("{BREAKING}; insert into comments (post, body) values (1, 'meanwhile')")).expect(20);
+    assert_eq!(stage.database.value("select count(*) from comments"), "61");
+}
