@@ -79,6 +79,23 @@ fn everybody_is_told_and_no_secret_leaves() {
 }
 
 #[test]
+fn a_mail_server_that_does_not_take_it_now_or_ever() {
+    let mut stage = Stage::new("greylist");
+    let mail = Mail::start(&stage, Behaviour::Greylists(1));
+    stage.plan.mail(mail.port());
+    stage.guard_sql(HARMLESS).expect(0);
+    assert_eq!(mail.subjects().len(), 2, "the first was sent again: {:?}", mail.subjects());
+
+    let mut stage = Stage::new("rejected");
+    let mail = Mail::start(&stage, Behaviour::Rejects);
+    stage.plan.mail(mail.port());
+    stage.guard_sql(HARMLESS).expect(0);
+    let notice = stage.hooks.wait_for("notice.undeliverable");
+    assert!(notice["data"]["summary"].as_str().unwrap().contains("550"), "{notice:#}");
+    assert!(stage.hooks.events().contains(&"window.passed".to_owned()), "the other channel has it");
+}
+
+#[test]
 fn ctrl_c_gives_up_what_was_not_begun_and_takes_back_what_was() {
     let mut stage = Stage::new("ctrl-c-early");
     stage.plan.change("healthy_for = \"300ms\"", "healthy_for = \"30s\"");

@@ -49,11 +49,6 @@ pub(crate) struct Running {
 pub(crate) type Daemon = Running;
 
 impl Running {
-    /// Its process id.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
