@@ -82,9 +82,10 @@ fn the_mail_server_is_down() {
 fn the_webhook_is_down() {
     let mut stage = Stage::new("hook-down");
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    stage.plan.contacts.push_str(&format!(
+    let another = format!(
         "\n[[contact]]\nrole = \"database administrator\"\n[[contact.webhook]]\nurl = \"http://127.0.0.1:{port}/\"\n"
-    ));
+    );
+    stage.plan.contacts.push_str(&another);
     refused(&stage, &["webhook", "refused"]);
 }
 

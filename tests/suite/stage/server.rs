@@ -66,7 +66,7 @@ impl Deref for Server {
     }
 }
 
-/// `PATH` with the server's own psql and pg_dump first.
+/// `PATH` with the server's own `psql` and `pg_dump` first.
 pub(super) fn path() -> String {
     let binaries = programs::server_binaries().expect("PostgreSQL is installed");
     format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap_or_default())
