@@ -15,6 +15,8 @@ use crate::plan::Method;
 
 /// How often a rung's work may be started again after interruptions.
 const ACTS_AT_MOST: u32 = 3;
+/// Time for an inspection: a server that fails over or restarts in the middle of a rollback is waited for.
+const INSPECTION_TIME: SignedDuration = SignedDuration::from_mins(5);
 /// How many steps in a row may be interrupted: a step that ends the program each time must not do so for ever.
 const INTERRUPTIONS_AT_MOST: u32 = 5;
 
@@ -105,7 +107,7 @@ fn rung_over(window: &Window, rollback: &Rollback, attempt: &Attempt, now: Times
         None if spent => return Next::Failed(budget_spent(window)),
         None => {
             let step = Step::Inspect { rung: place, moment: Moment::Before };
-            return Next::start(window, step, budget_ends_at.min(later(now, STEP_TIME)));
+            return Next::start(window, step, budget_ends_at.min(later(now, INSPECTION_TIME)));
         }
         Some(Inspection::Unseen(reason)) => return Next::Failed(format!("the catalog could not be read: {reason}")),
         Some(Inspection::Seen(difference)) => difference,
@@ -120,7 +122,7 @@ fn rung_over(window: &Window, rollback: &Rollback, attempt: &Attempt, now: Times
         let after = match &attempt.after {
             None => {
                 let step = Step::Inspect { rung: place, moment: Moment::After };
-                return Next::start(window, step, later(now, STEP_TIME));
+                return Next::start(window, step, later(now, INSPECTION_TIME));
             }
             Some(Inspection::Unseen(reason)) => {
                 return Next::Failed(format!("{}; then the catalog could not be read: {reason}", act.detail));

@@ -21,7 +21,12 @@ pub fn instructions(window: &Window) -> Vec<String> {
     }
     lines.push("-- 4. When it is done, this verifies, resumes traffic and settles the window:".to_owned());
     lines.push(format!("--    rollbackd window resolved --reason '…'   (window {})", window.id));
-    lines
+    lines.into_iter().map(one_line).collect()
+}
+
+/// An explanation stays one: names and commands may hold line breaks, and what follows one would be taken as SQL.
+fn one_line(line: String) -> String {
+    if line.starts_with("--") { line.replace(char::is_control, " ") } else { line }
 }
 
 fn gate_lines(window: &Window) -> Vec<String> {

@@ -38,6 +38,15 @@ fn an_operator_is_paged_again_until_somebody_takes_charge() {
 }
 
 #[test]
+fn what_is_said_to_an_operator_cannot_turn_into_a_command() {
+    let mut setup = helpless();
+    setup.plan.rollback.gates[0].manual_start = "rm /run/edge/stop\nDROP TABLE profiles;".to_owned();
+    let manual = World::run(setup).manual();
+    assert!(manual.contains("rm /run/edge/stop DROP TABLE profiles;"), "{manual}");
+    assert!(manual.lines().all(|line| !line.starts_with("DROP TABLE")), "{manual}");
+}
+
+#[test]
 fn an_acknowledgement_cancels_escalations() {
     let mut setup = helpless();
     setup.plan.contacts.push(contact("Emergency"));

@@ -319,7 +319,7 @@ fn grounded(state: &State, journal: &[Entry], now: Timestamp) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_comes_in(plan in plans(), far in 0_u8..4, moves in moves()) {
