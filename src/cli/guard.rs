@@ -27,8 +27,8 @@ const DELIVERY: Duration = Duration::from_secs(30);
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// How long the application must stay healthy afterwards, instead of window.soak
-    #[arg(long, value_name = "DURATION")]
-    soak: Option<SignedDuration>,
+    #[arg(long, value_name = "DURATION", value_parser = soak)]
+    soak: Option<Duration>,
     /// The migration, instead of window.command
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -50,11 +50,16 @@ pub(super) async fn run(path: &Path, arguments: Arguments, terminal: &mut Termin
     ended
 }
 
+/// A soak as it is typed.
+fn soak(text: &str) -> Result<Duration, &'static str> {
+    let duration: Option<SignedDuration> = text.parse().ok();
+    duration.and_then(|soak| soak.try_into().ok()).ok_or("accepted: a duration, such as 30s or 1h 30m")
+}
+
 /// The configuration with what the command line says instead.
 fn with_arguments(mut config: Config, arguments: &Arguments) -> Result<Config, Stop> {
     if let Some(soak) = arguments.soak {
-        config.window.soak = Duration::try_from(soak)
-            .map_err(|_negative| Stop::new(Exit::Usage, "--soak takes a duration that is not negative"))?;
+        config.window.soak = soak;
     }
     if let Some((program, rest)) = arguments.command.split_first() {
         let directory = std::env::current_dir()

@@ -36,10 +36,22 @@ pub use exit::{Exit, Stop};
 
 /// Guards live PostgreSQL migrations: backup, watch, automatic rollback, verified recovery.
 #[derive(Debug, Parser)]
-#[command(name = "rollbackd", version, propagate_version = true, max_term_width = 80)]
+#[command(name = "rollbackd", version, max_term_width = 80)]
+#[command(after_help = "Begin with `rollbackd demo`. For your own database: `check`, `check --online`, then `guard`.
+
+Exit codes: 0 done, 1 failed, 64 wrong usage, 69 something that is needed is not available, 78 the configuration is \
+wrong. `rollbackd guard --help` has those of a window.")]
 pub struct Cli {
     /// The configuration.
-    #[arg(short, long, global = true, env = "ROLLBACKD_CONFIG", value_name = "FILE", default_value = "rollbackd.toml")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "ROLLBACKD_CONFIG",
+        value_name = "FILE",
+        default_value = "rollbackd.toml",
+        hide_env_values = true
+    )]
     config: PathBuf,
     #[command(subcommand)]
     command: Command,
@@ -47,17 +59,17 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the daemon
+    /// Run the daemon: guard scheduled windows, and those opened by hand
     Run,
     /// Guard one window in the foreground, now: prepare, run the migration, watch, roll back if needed
     #[command(after_help = "Exit codes: 0 passed, 20 rolled back and recovered, 21 needs an operator, \
                             22 refused at preflight, 23 cancelled.")]
     Guard(guard::Arguments),
-    /// Validate the configuration
+    /// Validate the configuration; --online: would a rollback work?
     Check(check::Arguments),
     /// Show state, verdict, signals and the next window
     Status(status::Arguments),
-    /// Control the window
+    /// Open a window, and control it
     #[command(subcommand)]
     Window(window::Verb),
     /// Start the rollback now
@@ -68,7 +80,7 @@ enum Command {
     Decline(control::Why),
     /// Acknowledge the incident: stops repeated pages and escalation
     Ack(control::Why),
-    /// Run the recovery verification alone
+    /// Run the recovery verification alone; changes nothing
     Verify(verify::Arguments),
     /// List the windows and their outcomes
     History(Json),

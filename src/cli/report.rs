@@ -26,9 +26,7 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// Markdown
     Md,
-    /// JSON
     Json,
 }
 

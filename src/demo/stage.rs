@@ -209,7 +209,7 @@ impl Stage {
         let variables = self.directory.path().join("environment");
         write_private(&variables, &exports(&program.environment))?;
         narrator.chapter("Everything is left running, until Ctrl-C")?;
-        narrator.line(&format!("status page  http://{}/", program.http))?;
+        narrator.line(&format!("status       http://{}/api/v1/status", program.http))?;
         narrator.line(&format!("metrics      http://{}/metrics", program.http))?;
         narrator.line("In another terminal:")?;
         let (executable, config) = (program.executable.display(), program.config.display());

@@ -31,6 +31,8 @@ const OVERTIME: Duration = Duration::from_secs(90);
 pub enum Report {
     /// A step started a process.
     Process {
+        /// The effect.
+        effect: Effect,
         /// The step's number.
         step: u64,
         /// The process.
@@ -118,6 +120,14 @@ impl Effects {
         self.started.values().map(|(name, _, _)| *name).collect()
     }
 
+    /// Whether an effect belongs to what is going on: a step of a window that is settled does not any more.
+    pub fn is_current(effect: &Effect, state: &State) -> bool {
+        match effect {
+            Effect::Perform { window, number } => state.step(window, *number).is_some(),
+            Effect::Deliver { .. } => true,
+        }
+    }
+
     /// An effect's report has come.
     pub fn ended(&mut self, effect: &Effect) {
         self.running.remove(effect);
@@ -125,7 +135,9 @@ impl Effects {
 
     /// Measures steps from their durable start to their durable end.
     pub fn note(&mut self, entry: &Entry) {
-        if let Record::StepStarted { number, step, .. } = &entry.record {
+        if let Record::WindowOpened { .. } = &entry.record {
+            self.started.clear();
+        } else if let Record::StepStarted { number, step, .. } = &entry.record {
             self.started.insert(*number, (step.name(), Stopwatch::start(), is_short(step)));
         } else if let Record::StepEnded { number, .. } = &entry.record
             && let Some((name, watch, _)) = self.started.remove(number)
@@ -209,7 +221,7 @@ impl Effects {
         self.spawn(async move {
             let tell = async {
                 while let Some(process) = processes.recv().await {
-                    send(&reports, Report::Process { step: number, process }).await;
+                    send(&reports, Report::Process { effect: effect.clone(), step: number, process }).await;
                 }
             };
             let bounded = tokio::time::timeout(within + OVERTIME, work);

@@ -246,17 +246,7 @@ impl Driver {
                 tracing::warn!(event = "shutdown.laggard", steps = ?self.effects.names(), "steps are left in flight");
                 return;
             };
-            let event = match report {
-                Report::StepEnded { effect, step, outcome } => {
-                    self.effects.ended(&effect);
-                    Event::StepEnded { step, outcome }
-                }
-                Report::Delivered { effect, notice, channel, result } => {
-                    self.effects.ended(&effect);
-                    Event::NoticeSettled { notice, channel, result }
-                }
-                Report::Process { step, process } => Event::ProcessStarted { step, process },
-            };
+            let Some(event) = self.event(report) else { continue };
             let entries = conclude(&self.state, &self.parts.plan, clock::now(), event);
             let journal = Arc::clone(&self.parts.journal);
             let written = entries.clone();
@@ -315,19 +305,25 @@ impl Driver {
     }
 
     async fn report(&mut self, report: Report) {
-        match report {
-            Report::Process { step, process } => {
-                self.handle(Event::ProcessStarted { step, process }).await.ok();
-            }
-            Report::StepEnded { effect, step, outcome } => {
-                self.effects.ended(&effect);
-                self.handle(Event::StepEnded { step, outcome }).await.ok();
-            }
-            Report::Delivered { effect, notice, channel, result } => {
-                self.effects.ended(&effect);
-                self.handle(Event::NoticeSettled { notice, channel, result }).await.ok();
-            }
+        if let Some(event) = self.event(report) {
+            self.handle(event).await.ok();
         }
+    }
+
+    /// The event that a report is, if it is one: steps are numbered window by window, so a late report of a settled
+    /// window's step must not be taken for the same number of the next.
+    fn event(&mut self, report: Report) -> Option<Event> {
+        let (effect, event, ended) = match report {
+            Report::Process { effect, step, process } => (effect, Event::ProcessStarted { step, process }, false),
+            Report::StepEnded { effect, step, outcome } => (effect, Event::StepEnded { step, outcome }, true),
+            Report::Delivered { effect, notice, channel, result } => {
+                (effect, Event::NoticeSettled { notice, channel, result }, true)
+            }
+        };
+        if ended {
+            self.effects.ended(&effect);
+        }
+        Effects::is_current(&effect, &self.state).then_some(event)
     }
 
     async fn call(&mut self, call: Call) {

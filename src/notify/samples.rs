@@ -96,8 +96,8 @@ pub(crate) fn started() -> Notice {
         "The rollback of shop started; it has until 02:29:05 UTC.",
         &[
             "Traffic is stopped first (1 gate), then:",
-            "1. rung 1 (script: node scripts/rollback-emergency.js)",
-            "2. rung 2 (tables: 14 named tables to quarantine)",
+            "1. script: node scripts/rollback-emergency.js",
+            "2. tables: 14 named tables to quarantine",
             "Budget: 15m. You need not do anything now.",
         ],
     )
@@ -108,7 +108,7 @@ pub(crate) fn needs_operator() -> Notice {
         NoticeEvent::RollbackNeedsOperator,
         7,
         "needs_operator",
-        "window shop-20261122T020000Z needs an operator: every rung failed. Traffic stays stopped until somebody ends it.",
+        "An operator is needed: every rung of the ladder has failed; the last: still 14 tables added.",
         &[
             "Automation has come to its end. What to do now:",
             "-- 1. Traffic is left as it is. Check that nothing writes before you go on.",
@@ -141,8 +141,8 @@ pub(crate) fn recovered() -> Notice {
         &[
             "14 tables with 1,204 rows were moved to schema rollbackd_20261122t020000z; nothing was deleted.",
             "Verified: tables, integrity, auth, posts are served.",
-            "Bring the tables back, when that is wanted:",
-            "  rollbackd undo shop-20261122T020000Z",
+            "To look at one of them:",
+            "  psql -c 'select * from rollbackd_20261122t020000z.pages limit 10'",
         ],
     )
 }

@@ -198,7 +198,7 @@ impl Work<'_> {
     }
 
     fn given_up(&self, reason: &str) -> String {
-        let tries = counted(usize::try_from(self.found.attempts).unwrap_or(usize::MAX), "try").replace("trys", "tries");
+        let tries = counted(usize::try_from(self.found.attempts).unwrap_or(usize::MAX), "try");
         let who = match self.found.blockers.as_slice() {
             [] => String::new(),
             blockers => format!("; locks were held by {}", blockers.join(", ")),
@@ -251,7 +251,7 @@ impl Work<'_> {
         };
         let along = match found.collateral.as_slice() {
             [] => String::new(),
-            along => format!("; went along or to know: {}", along.join(", ")),
+            along => format!("; note: {}", along.join(", ")),
         };
         Some(format!("{place}{along}"))
     }

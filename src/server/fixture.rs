@@ -189,6 +189,7 @@ pub(crate) fn window() -> Window {
         migration_ended: None,
         orphan: None,
         unending: None,
+        interruptions: 0,
         verdict: Verdict::Breached,
         paging: Vec::new(),
         rollback: Some(Rollback {

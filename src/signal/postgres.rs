@@ -53,8 +53,9 @@ impl Connection {
     }
 }
 
-/// Connects with the signal's own time as the limit for connecting, for locks and for the query: to the
-/// application a table that stays locked is as good as one that is gone.
+/// Connects with the signal's own time as the limit for connecting and for the query, locks included: to the
+/// application a table that stays locked is as good as one that is gone. Otherwise the session is as the role's psql
+/// has it, so that the query means what it means there.
 async fn connect(
     database: &Database,
     url: Option<&(Address, TlsMode)>,
@@ -68,17 +69,11 @@ async fn connect(
         net::resolve(host, target.port().unwrap_or(5432), deadline).await?;
     }
     let connect_timeout = database.connect_timeout.min(timeout);
-    let connected = match url {
-        None => {
-            let limited =
-                Database { connect_timeout, statement_timeout: timeout, lock_timeout: timeout, ..database.clone() };
-            Session::connect(&limited).await
-        }
-        Some((address, mode)) => {
-            let tls = Tls { mode: *mode, root_cert: database.tls.root_cert.clone() };
-            Session::connect_to(address, &tls, connect_timeout, timeout).await
-        }
+    let tls = match url {
+        None => database.tls.clone(),
+        Some((_, mode)) => Tls { mode: *mode, root_cert: database.tls.root_cert.clone() },
     };
+    let connected = Session::connect_to(address, &tls, connect_timeout, timeout).await;
     connected.map_err(|error| match error {
         ConnectError::Down { reason } => Fault::Unanswered(reason),
         ConnectError::Mistake { reason } => Fault::Unreadable(reason),

@@ -137,7 +137,7 @@ fn ctrl_c_leaves_nothing_behind() {
     demo.wait_for("3. A migration is guarded");
     kill_process(Pid::from_child(&demo.child), Signal::INT).unwrap();
     let (status, text, directory) = demo.end();
-    assert_eq!(status.code(), Some(130), "{text}");
+    assert_eq!(status.code(), Some(1), "{text}");
     assert_eq!(kept(directory.path()), Vec::<PathBuf>::new());
     nothing_is_left_running(directory.path());
 }

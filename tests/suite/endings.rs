@@ -11,6 +11,21 @@ pub(crate) const BREAKING: &str = "
 /// One that does not.
 pub(crate) const HARMLESS: &str = "create table invoices (id bigint primary key)";
 
+/// One that breaks the application, with everything that can be in the way when its tables are moved or dropped.
+pub(crate) const TANGLED: &str = r#"
+    create table pages (id serial primary key, post bigint references posts (id));
+    create table "media ""files""" (id bigint primary key, page int references pages (id));
+    create index on pages (post);
+    create view some_pages as select p.id, o.title from pages p join posts o on o.id = p.post;
+    create view a_summary as select count(*) from some_pages;
+    create materialized view kept_pages as select * from some_pages;
+    create function touch() returns trigger language plpgsql as 'begin return new; end';
+    create trigger touched before update on pages for each row execute function touch();
+    create type mood as enum ('well', 'ill');
+    create sequence numbers;
+    insert into pages (post) values (1), (2);
+"#;
+
 #[test]
 fn a_healthy_migration_passes() {
     let stage = Stage::new("healthy");

@@ -5,7 +5,12 @@
 
 mod demo;
 mod endings;
+mod gates;
+mod judging;
 mod life;
+mod migrations;
+mod operators;
+mod refusals;
 mod scripts;
 mod stage;
 mod tables;

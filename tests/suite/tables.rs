@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::endings::BREAKING;
+use crate::endings::{BREAKING, TANGLED};
 use crate::stage::{DROP, QUARANTINE, Stage};
 
 /// The report of a migration that was rolled back by the only rung.
@@ -97,7 +97,7 @@ fn a_lock_is_waited_for_and_its_holder_named() {
     drop(holder);
 
     // What the report prints is what a person does, and it works as it stands.
-    stage.run_manual(&report);
+    stage.run_manual();
     assert!(stage.new_tables().iter().all(|table| table.starts_with("rollbackd_20")), "{:?}", stage.new_tables());
     let daemon = stage.daemon();
     stage.wait_for_state("needs_operator");
@@ -172,4 +172,16 @@ fn a_column_added_to_an_original_is_not_dropped_with_the_tables() {
     assert_eq!(stage.database.value("select count(*) from posts"), "20");
     assert_eq!(stage.database.value("select count(page) from posts"), "0");
     assert!(matches!(output.code, 20 | 21), "{report:#}");
+}
+
+#[test]
+fn what_hangs_on_the_tables_goes_along() {
+    for (name, rung) in [("tangled-moved", QUARANTINE), ("tangled-dropped", DROP)] {
+        let mut stage = Stage::new(name);
+        stage.plan.rungs = rung.to_owned();
+        rolled_back(&stage, TANGLED);
+        let left = "select c.relname from pg_class c join pg_namespace n on n.oid = relnamespace
+            where nspname = 'public' and relkind in ('r', 'v', 'm') order by 1";
+        assert_eq!(stage.database.sql(left), ["comments", "popular", "posts", "profiles"], "{name}");
+    }
 }

@@ -258,7 +258,7 @@ fn breach(trigger: &Trigger, window: &Window) -> Vec<Draft> {
     let numbers = evidence.first().map(reason);
     let gates = counted(window.plan.rollback.gates.len(), "gate");
     let ladder: Vec<String> = (0..window.plan.rollback.rungs.len())
-        .map(|rung| format!("{}. {}", rung + 1, rung_words(window, rung)))
+        .map(|rung| format!("{}. {}", rung + 1, method_words(window, rung).unwrap_or_default()))
         .collect();
     let mut plan = vec![format!("Traffic is stopped first ({gates}), then:")];
     plan.extend(ladder);
@@ -306,7 +306,7 @@ fn settled(window: &Window, outcome: WindowOutcome, detail: &str) -> Draft {
         WindowOutcome::Recovered => (NoticeEvent::RollbackRecovered, recovered_details(window)),
         WindowOutcome::Abandoned => (NoticeEvent::WindowCancelled, Vec::new()),
     };
-    Draft::new(event, detail.to_owned(), details)
+    Draft::new(event, detail, details)
 }
 
 fn recovered_details(window: &Window) -> Vec<String> {
@@ -318,7 +318,7 @@ fn recovered_details(window: &Window) -> Vec<String> {
         .collect();
     if let Some(rollback) = &window.rollback {
         details.insert(0, format!("Why: {}", rollback.trigger.sentence()));
-        let act = rollback.attempts.last().and_then(|attempt| attempt.act.as_ref());
+        let act = rollback.attempts.last().and_then(|attempt| attempt.act.as_ref()).filter(|act| act.is_success());
         details.extend(act.map(|act| format!("Done: {}", act.detail)));
     }
     details.extend(window.backup_directory.iter().map(|place| format!("Backup from before the migration: {place}")));
@@ -327,8 +327,12 @@ fn recovered_details(window: &Window) -> Vec<String> {
 
 /// A rung in words: `rung 1 (script: node scripts/rollback-emergency.js)`.
 fn rung_words(window: &Window, rung: usize) -> String {
-    let Some(planned) = window.plan.rollback.rungs.get(rung) else { return format!("rung {}", rung + 1) };
-    let what = match &planned.method {
+    let method = method_words(window, rung).map_or_else(String::new, |method| format!(" ({method})"));
+    format!("rung {}{method}", rung + 1)
+}
+
+fn method_words(window: &Window, rung: usize) -> Option<String> {
+    Some(match &window.plan.rollback.rungs.get(rung)?.method {
         Method::Script { command, .. } => format!("script: {}", command.join(" ")),
         Method::Tables(removal) => {
             let which = match &removal.tables {
@@ -341,6 +345,5 @@ fn rung_words(window: &Window, rung: usize) -> String {
                 Dispose::Drop { archive: false } => format!("tables: drop {which}"),
             }
         }
-    };
-    format!("rung {} ({what})", rung + 1)
+    })
 }

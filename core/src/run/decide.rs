@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::advance::{advance, operator, warm_up_ends_at};
+use super::advance::{advance, warm_up_ends_at};
 use super::apply::later;
 use super::event::{Ask, DueOpening, Event, Refusal, Request};
+use super::ladder::operator;
 use super::record::{Entry, MigrationEnd, Origin, Record, Trigger, WindowOutcome};
 use super::state::{Phase, State, Window};
 use super::step::{Outcome, Step};

@@ -21,7 +21,12 @@ pub fn instructions(window: &Window) -> Vec<String> {
     }
     lines.push("-- 4. When it is done, this verifies, resumes traffic and settles the window:".to_owned());
     lines.push(format!("--    rollbackd window resolved --reason '…'   (window {})", window.id));
-    lines
+    lines.into_iter().map(one_line).collect()
+}
+
+/// An explanation stays one: names and commands may hold line breaks, and what follows one would be taken as SQL.
+fn one_line(line: String) -> String {
+    if line.starts_with("--") { line.replace(char::is_control, " ") } else { line }
 }
 
 fn gate_lines(window: &Window) -> Vec<String> {
@@ -59,7 +64,8 @@ fn removal_lines(window: &Window) -> Vec<String> {
     let Some(difference) = last_seen(window) else {
         let mut lines =
             vec!["--    (The catalog could not be read; these are the tables that the plan names.)".to_owned()];
-        lines.extend(move_tables(window, &named_tables(window), true));
+        let named = named_tables(window);
+        lines.extend(move_away(window, named.iter().map(|table| format!("ALTER TABLE IF EXISTS {}", table.sql()))));
         return lines;
     };
     if difference.is_empty() {
@@ -74,16 +80,7 @@ fn removal_lines(window: &Window) -> Vec<String> {
     if let (Some(directory), true) = (&window.backup_directory, !difference.removed.is_empty()) {
         lines.push(format!("--    Restore what is missing from {directory} (pg_restore --table=… ) first."));
     }
-    let views: Vec<&ObjectId> = difference
-        .added
-        .iter()
-        .filter(|id| matches!(id.kind, ObjectKind::View | ObjectKind::MaterializedView))
-        .collect();
-    for id in views {
-        let keyword = if id.kind == ObjectKind::View { "VIEW" } else { "MATERIALIZED VIEW" };
-        lines.push(format!("DROP {keyword} {};", TableName::new(&id.schema, &id.name).sql()));
-    }
-    lines.extend(move_tables(window, &difference.added_tables(), false));
+    lines.extend(move_away(window, difference.added.iter().filter_map(move_one)));
     lines
 }
 
@@ -100,19 +97,38 @@ fn named_tables(window: &Window) -> Vec<TableName> {
     names.filter_map(|name| TableName::parse(name, schema).ok()).collect()
 }
 
-/// One transaction that moves tables out of the way without destroying anything.
-fn move_tables(window: &Window, tables: &[TableName], if_exists: bool) -> Vec<String> {
-    if tables.is_empty() {
+/// The start of the statement that moves a relation to another schema. Views are moved as well, not dropped: then it
+/// does not matter which of them stands on which. What belongs to a table goes along with it.
+fn move_one(id: &ObjectId) -> Option<String> {
+    let keyword = match id.kind {
+        ObjectKind::Table | ObjectKind::ForeignTable => "TABLE",
+        ObjectKind::View => "VIEW",
+        ObjectKind::MaterializedView => "MATERIALIZED VIEW",
+        ObjectKind::Sequence
+        | ObjectKind::Column
+        | ObjectKind::Constraint
+        | ObjectKind::Index
+        | ObjectKind::Trigger
+        | ObjectKind::Policy
+        | ObjectKind::Function
+        | ObjectKind::Type => return None,
+    };
+    Some(format!("ALTER {keyword} {}", TableName::new(&id.schema, &id.name).sql()))
+}
+
+/// One transaction that moves relations out of the way without destroying anything.
+fn move_away(window: &Window, moves: impl Iterator<Item = String>) -> Vec<String> {
+    let schema = quote_identifier(&quarantine_schema(window.started_at));
+    let moves: Vec<String> = moves.map(|one| format!("{one} SET SCHEMA {schema};")).collect();
+    if moves.is_empty() {
         return Vec::new();
     }
-    let schema = quote_identifier(&quarantine_schema(window.started_at));
-    let guard = if if_exists { "IF EXISTS " } else { "" };
     let mut lines = vec![
         "BEGIN;".to_owned(),
         "SET LOCAL lock_timeout = '2s';".to_owned(),
         format!("CREATE SCHEMA IF NOT EXISTS {schema};"),
     ];
-    lines.extend(tables.iter().map(|table| format!("ALTER TABLE {guard}{} SET SCHEMA {schema};", table.sql())));
+    lines.extend(moves);
     lines.push("COMMIT;".to_owned());
     lines
 }

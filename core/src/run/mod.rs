@@ -18,11 +18,15 @@ pub mod advance;
 pub(crate) mod apply;
 pub mod decide;
 pub mod event;
+mod ladder;
 pub mod manual;
 pub mod pending;
+mod progress;
+mod proof;
 pub mod record;
 pub mod state;
 pub mod step;
+mod traffic;
 
 #[cfg(test)]
 mod tests;

@@ -116,6 +116,8 @@ pub struct Window {
     pub orphan: Option<Orphan>,
     /// Why a process that must not run any longer could not be ended.
     pub unending: Option<String>,
+    /// How many steps in a row were interrupted, with none between that came to an end.
+    pub interruptions: u32,
     /// What the rules said last.
     pub verdict: Verdict,
     /// Rules with `page` or `freeze` that have fired and still hold.

@@ -143,11 +143,6 @@ fn shortened(sql: &str) -> String {
     format!("{start}…")
 }
 
-/// The name of the schema into which a window's tables are moved.
-pub fn quarantine_schema(window_started: Timestamp) -> String {
-    window_started.strftime("rollbackd_%Y%m%dt%H%M%Sz").to_string()
-}
-
 fn table_list<'a>(members: impl Iterator<Item = &'a TableName>) -> String {
     members.map(TableName::sql).collect::<Vec<_>>().join(", ")
 }

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use rollbackd_core::baseline::{TableName, counted, quote_identifier};
 use rollbackd_core::run::step::RemovedTable;
+use rollbackd_core::window::quarantine_schema;
 use tokio_postgres::{Client, GenericClient, Transaction};
 
 use super::dependent::{Collateral, Whole};
 use super::scope::{Member, Scope};
-use super::{Attempt, BATCH, Batch, Job, commit, execute, guarded, lock_scope, quarantine_schema, set_limits};
+use super::{Attempt, BATCH, Batch, Job, commit, execute, guarded, lock_scope, set_limits};
 use crate::postgres::{Failure, count, during};
 
 /// The longest name that the server takes, in bytes.

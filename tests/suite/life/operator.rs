@@ -13,13 +13,6 @@ fn stage(name: &str) -> Stage {
     stage
 }
 
-/// Waits until so many more requests were answered: the signal has been read as often.
-#[track_caller]
-fn wait_for_readings(stage: &Stage, count: u32) {
-    let until_then = stage.app.answered() + count;
-    until("the application is asked again and again", || stage.app.answered() >= until_then);
-}
-
 #[test]
 fn a_migration_that_somebody_else_runs() {
     let stage = stage("else");
@@ -59,7 +52,7 @@ fn a_hold_keeps_a_breach_from_having_consequences_until_it_ends() {
     stage.wait_for_state("held");
     stage.cli(&["window", "hold"]).expect(1);
     stage.database.sql(BREAKING);
-    wait_for_readings(&stage, 10);
+    stage.app.wait_for_requests(10);
     let status = stage.status().unwrap();
     assert_eq!(
         (status["verdict"].as_str(), status["hold"]["reason"].as_str()),

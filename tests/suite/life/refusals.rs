@@ -167,8 +167,7 @@ fn a_disk_that_fills_up_stops_everything_until_there_is_room() {
         }
     });
     stage.database.sql(BREAKING);
-    let asked = stage.app.answered();
-    until("the application is looked at again and again", || stage.app.answered() > asked + 10);
+    stage.app.wait_for_requests(10);
     assert!(!stage.path("maintenance").exists(), "nothing is done that is not written down");
     assert_eq!(stage.new_tables(), ["public.media_files", "public.pages"]);
     assert!(daemon.said().contains("\"event\":\"journal.failed\""));

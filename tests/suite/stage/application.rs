@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 use tokio_postgres::{Client, NoTls};
 
-use super::{PASSWORD, runtime};
+use super::{PASSWORD, eventually, runtime, until};
 
 /// How it answers, whatever the database says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,7 @@ struct Inside {
     ill_when: std::sync::Mutex<String>,
     /// So many requests are still to be answered with a 500.
     failures_left: AtomicU32,
-    answered: AtomicU32,
+    asked: AtomicU32,
     client: Mutex<Option<Client>>,
 }
 
@@ -59,7 +59,7 @@ impl Application {
             mood: Mood::Honest.into(),
             ill_when: "to_regclass('public.pages') is not null".to_owned().into(),
             failures_left: 0.into(),
-            answered: 0.into(),
+            asked: 0.into(),
             client: None.into(),
         };
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -94,9 +94,9 @@ impl Application {
         self.inside.failures_left.load(Ordering::SeqCst)
     }
 
-    /// How many requests for posts were answered, in whatever way.
-    pub(crate) fn answered(&self) -> u32 {
-        self.inside.answered.load(Ordering::SeqCst)
+    /// How many requests have come.
+    fn asked(&self) -> u32 {
+        self.inside.asked.load(Ordering::SeqCst)
     }
 
     /// Nobody listens any more.
@@ -104,13 +104,20 @@ impl Application {
         if let Some(serving) = self.serving.lock().unwrap().take() {
             serving.abort();
         }
-        super::until("the application is gone", || std::net::TcpStream::connect(self.address).is_err());
+        until("the application is gone", || std::net::TcpStream::connect(self.address).is_err());
     }
 
     /// It listens again, where it did.
     pub(crate) fn come_back(&self) {
-        let listener = super::eventually("the port is free", || std::net::TcpListener::bind(self.address));
+        let listener = eventually("the port is free", || std::net::TcpListener::bind(self.address));
         self.serve(listener);
+    }
+
+    /// Waits until so many more requests have come: signals are read again and again, so this is how time passes.
+    #[track_caller]
+    pub(crate) fn wait_for_requests(&self, more: u32) {
+        let before = self.asked();
+        until("signals are read", || self.asked() >= before + more);
     }
 
     fn serve(&self, listener: std::net::TcpListener) {
@@ -140,6 +147,7 @@ impl Drop for Application {
 
 /// What comes before every answer: the maintenance page, and the mood.
 async fn at_the_door(State(inside): State<Arc<Inside>>, request: Request, next: Next) -> Response {
+    inside.asked.fetch_add(1, Ordering::SeqCst);
     let mood = *inside.mood.lock().unwrap();
     let mut response = if inside.maintenance.exists() {
         (StatusCode::SERVICE_UNAVAILABLE, "closed for maintenance").into_response()
@@ -159,7 +167,6 @@ async fn at_the_door(State(inside): State<Arc<Inside>>, request: Request, next: 
 async fn posts(State(inside): State<Arc<Inside>>) -> Response {
     let failing = inside.failures_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
     let answer = if failing.is_ok() { Err("a blip".to_owned()) } else { inside.posts().await };
-    inside.answered.fetch_add(1, Ordering::SeqCst);
     match answer {
         Ok(posts) => Json(posts).into_response(),
         Err(reason) => (StatusCode::INTERNAL_SERVER_ERROR, reason).into_response(),

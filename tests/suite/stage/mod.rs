@@ -124,11 +124,12 @@ impl Stage {
         until(&format!("table {name} exists"), || self.database.value(&exists) == "t");
     }
 
-    /// Does what a report tells a person to do: the manual lines as they stand, given to psql.
+    /// Does what the report tells a person to do: its block of commands as it stands, given to psql.
     #[track_caller]
-    pub(crate) fn run_manual(&self, report: &serde_json::Value) -> Vec<String> {
-        let lines = report["manual"].as_array().unwrap().iter().map(|line| line.as_str().unwrap());
-        let sql = lines.collect::<Vec<_>>().join("\n");
+    pub(crate) fn run_manual(&self) -> Vec<String> {
+        let text = self.cli(&["report"]).expect(0).stdout;
+        let (_, told) = text.split_once("## What to do now").unwrap_or_else(|| panic!("nothing to do: {text}"));
+        let sql = told.split("```").nth(1).unwrap().split_once('\n').unwrap().1;
         let mut psql = Command::new("psql");
         psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-"]).envs(&self.environment);
         psql.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -185,18 +185,13 @@ url = "HOOK"
         }
     }
 
-    /// Puts one text in place of another, which must be there.
+    /// Puts one text in place of another, which must be there once.
     #[track_caller]
     pub(crate) fn change(&mut self, from: &str, to: &str) {
-        let mut found = false;
+        assert_eq!(self.text().matches(from).count(), 1, "how often the plan says {from:?}");
         for piece in self.pieces() {
-            if piece.contains(from) {
-                *piece = piece.replacen(from, to, 1);
-                found = true;
-                break;
-            }
+            *piece = piece.replace(from, to);
         }
-        assert!(found, "the plan does not say {from:?}");
     }
 
     /// The window runs this command.

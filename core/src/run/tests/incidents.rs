@@ -1,7 +1,8 @@
 //! Incidents that need people: abandoned, acknowledged, resolved; and processes that do not end.
 
 use super::ladders::broken;
-use super::world::{Crash, Door, Migration, Script, Setup, Tables, Verification, When, World, at, contact, gate, secs};
+use super::setup::{Crash, Door, Migration, Script, Setup, Tables, Verification, When, at, contact, gate, secs};
+use super::world::World;
 use crate::plan::Severity;
 use crate::run::event::Ask;
 use crate::run::record::Record;
@@ -34,6 +35,15 @@ fn an_operator_is_paged_again_until_somebody_takes_charge() {
     assert!((3..=4).contains(&pages), "not after 3000 s: {pages}");
     assert!(world.ladder().ends_with("ack"), "{}", world.ladder());
     assert_eq!(world.outcome(), StateName::NeedsOperator);
+}
+
+#[test]
+fn what_is_said_to_an_operator_cannot_turn_into_a_command() {
+    let mut setup = helpless();
+    setup.plan.rollback.gates[0].manual_start = "rm /run/edge/stop\nDROP TABLE profiles;".to_owned();
+    let manual = World::run(setup).manual();
+    assert!(manual.contains("rm /run/edge/stop DROP TABLE profiles;"), "{manual}");
+    assert!(manual.lines().all(|line| !line.starts_with("DROP TABLE")), "{manual}");
 }
 
 #[test]
@@ -79,7 +89,7 @@ fn an_incident_that_was_dealt_with_is_verified_and_settled() {
     assert!(world.all_as_found());
     assert!(world.told("Operations").ends_with("rollback.recovered"));
     let last = world.notices().last().expect("a notice");
-    assert!(last.message.summary.ends_with("dealt with by ana, and verified"), "{last:?}");
+    assert!(last.message.summary.eq_ignore_ascii_case("dealt with by ana, and verified."), "{last:?}");
 }
 
 #[test]
@@ -116,7 +126,7 @@ fn an_incident_can_be_settled_by_force() {
     assert_eq!(aftermath(&world), "operator resolving open_gate0+ abandoned");
     assert!(world.all_as_found());
     let last = world.notices().last().expect("a notice");
-    assert!(last.message.summary.contains("settled by ana by force: nothing was verified"), "{last:?}");
+    assert!(last.message.summary.contains("ettled by ana by force: nothing was verified"), "{last:?}");
 }
 
 #[test]

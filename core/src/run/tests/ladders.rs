@@ -1,8 +1,9 @@
 //! Rollbacks: what the rungs do, what is made of it, and how traffic is stopped and resumed.
 
-use super::world::{
-    Door, Migration, Script, Setup, Tables, Verification, When, World, at, gate, script_rung, secs, tables_rung,
+use super::setup::{
+    Door, Migration, Script, Setup, Tables, Verification, When, at, gate, script_rung, secs, tables_rung,
 };
+use super::world::World;
 use crate::plan::{Consequence, Method, TableChoice};
 use crate::run::event::Ask;
 use crate::run::record::Record;
@@ -16,11 +17,14 @@ pub(super) fn broken() -> Setup {
 const STOPPED: &str = "breach:rule read_gate0+ close_gate0+";
 const RESUMED: &str = "verify_closed+ open_gate0+ verify_open+ recovered";
 
-/// What the first rung of every story is told as.
+/// Why a rung failed.
 fn failed(rung: usize, world: &World) -> String {
-    let reason = world.journal.iter().find_map(|entry| match &entry.record {
-        Record::RungFailed { rung: one, reason } if *one == rung => Some(reason.clone()),
-        _ => None,
+    let reason = world.journal.iter().find_map(|entry| {
+        if let Record::RungFailed { rung: one, reason } = &entry.record {
+            (*one == rung).then(|| reason.clone())
+        } else {
+            None
+        }
     });
     reason.unwrap_or_else(|| panic!("rung {rung} has not failed: {}", world.story()))
 }

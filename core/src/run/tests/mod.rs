@@ -1,5 +1,8 @@
 //! The state machine in a small world: whole windows, from the opening to the end.
 
+mod outside;
+mod setup;
+mod story;
 mod world;
 
 mod crashes;

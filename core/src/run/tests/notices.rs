@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::ladders::broken;
-use super::world::{Script, Setup, World, at, contact, plan, secs};
+use super::setup::{Script, Setup, Tables, at, contact, plan, secs};
+use super::world::World;
 use crate::notice::{Notice, NoticeEvent};
 use crate::plan::Severity;
 use crate::run::decide::decide;
@@ -132,16 +133,18 @@ fn a_late_notice_of_an_earlier_window_does_not_count_in_the_next() {
     let world = World::run(Setup { preflight: false, dead: vec!["Operations/email 1"], ..two_contacts() });
     let plan = Arc::new(world.setup.plan.clone());
     let settled = world.journal.iter().position(|entry| matches!(entry.record, Record::WindowSettled { .. }));
-    let last = world.journal.iter().rposition(|entry| {
+    let told_at = world.journal.iter().rposition(|entry| {
         matches!(&entry.record, Record::NoticeOwed { notice } if notice.message.event == NoticeEvent::WindowRefused)
     });
-    let mut entries: Vec<Entry> = world.journal[..=last.expect("it is told")].to_vec();
+    let mut entries: Vec<Entry> = world.journal[..=told_at.expect("it is told")].to_vec();
     assert!(settled.expect("it is settled") < entries.len());
     let mut state = State::replay(&entries);
     let lost: Notice = state.owed.last().expect("it is owed").notice.clone();
     let due = vec![DueOpening { at: at(604_800), missed: false }];
     let opened = decide(&state, &plan, at(604_800), Event::Pulse { due }).expect("a pulse");
-    opened.iter().for_each(|entry| state.apply(entry));
+    for entry in &opened {
+        state.apply(entry);
+    }
     entries.extend(opened);
     let told = state.window.as_ref().expect("open").messages;
     let settled =
@@ -174,4 +177,40 @@ fn notices_of_openings_that_were_missed_are_told_apart() {
         )
         .collect();
     assert_eq!(ids.len(), 3, "{ids:?}");
+}
+
+#[test]
+fn a_breach_carries_its_numbers_and_what_comes_next() {
+    let mut setup = broken();
+    setup.plan.links.base = Some("http://127.0.0.1:9187".to_owned());
+    let world = World::run(setup);
+    let find = |event| world.notices().map(|one| &one.message).find(|one| one.event == event).expect("it is owed");
+    let breach = find(NoticeEvent::BreachDetected);
+    let reason = breach.reason.as_ref().expect("the rule is named");
+    assert_eq!((reason.rule.as_str(), reason.signal.as_str(), reason.samples), ("down", "api", 3));
+    assert!(breach.summary.contains("ule \"down\": 3 bad samples"), "{}", breach.summary);
+    let id = "shop-20261122T020000Z";
+    assert_eq!(breach.links.report, Some(format!("http://127.0.0.1:9187/api/v1/windows/{id}/report")));
+    assert_eq!((breach.incident_id.as_str(), breach.window.as_deref()), (id, Some(id)));
+    let started = find(NoticeEvent::RollbackStarted).details.join("\n");
+    for told in ["1 gate", "1. rung 1 (script: node scripts/rollback-emergency.js)", "2. rung 2 (tables: ", "15m"] {
+        assert!(started.contains(told), "{told} is missing: {started}");
+    }
+    let recovered = find(NoticeEvent::RollbackRecovered);
+    assert_eq!(recovered.state, "recovered");
+    let details = recovered.details.join("\n");
+    for told in ["Why: rule \"down\"", "ok: sign in", "Done: the script exited with 0", "backups/pre-migration-1"] {
+        assert!(details.contains(told), "{told} is missing: {details}");
+    }
+}
+
+#[test]
+fn an_operator_is_told_the_commands() {
+    let world = World::run(Setup { script: Script::Lies, tables: Tables::Locked, limit: 600, ..broken() });
+    let told = world.notices().last().expect("a notice");
+    assert_eq!(told.message.event, NoticeEvent::RollbackNeedsOperator);
+    assert_eq!(told.message.severity, Severity::Critical);
+    for line in world.manual().lines() {
+        assert!(told.message.details.iter().any(|detail| detail == line), "{line} is missing");
+    }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::world::{at, plan, request};
+use super::setup::{at, plan};
+use super::world::request;
 use crate::plan::{Missed, Plan};
 use crate::run::decide::decide;
 use crate::run::event::{Ask, DueOpening, Event};
@@ -27,7 +28,9 @@ impl Life {
 
     fn feed(&mut self, now: Timestamp, event: Event) -> Result<(), String> {
         let entries = decide(&self.state, &self.plan, now, event).map_err(|refusal| refusal.message)?;
-        entries.iter().for_each(|entry| self.state.apply(entry));
+        for entry in &entries {
+            self.state.apply(entry);
+        }
         self.journal.extend(entries);
         Ok(())
     }
@@ -39,12 +42,14 @@ impl Life {
 
     /// Openings by what became of them.
     fn openings(&self) -> Vec<String> {
-        let words = self.journal.iter().filter_map(|entry| match &entry.record {
-            Record::WindowOpened { id, .. } => Some(format!("opened {id}")),
-            Record::OpeningMissed { opening, reason } => {
+        let words = self.journal.iter().filter_map(|entry| {
+            if let Record::WindowOpened { id, .. } = &entry.record {
+                Some(format!("opened {id}"))
+            } else if let Record::OpeningMissed { opening, reason } = &entry.record {
                 Some(format!("missed {}: {reason}", opening.duration_since(at(0)).as_secs()))
+            } else {
+                None
             }
-            _ => None,
         });
         words.collect()
     }

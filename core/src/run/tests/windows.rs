@@ -1,6 +1,7 @@
 //! Windows without a rollback: passed, refused, cancelled, held; and what makes a rollback start.
 
-use super::world::{ADDED, Crash, Migration, Setup, When, World, at, plan, secs};
+use super::setup::{ADDED, Crash, Migration, Setup, When, at, plan, secs};
+use super::world::World;
 use crate::plan::{Consequence, OnCommandFailure};
 use crate::run::event::Ask;
 use crate::run::record::{MigrationEnd, Record, Trigger, WindowOutcome};
@@ -16,10 +17,11 @@ fn a_healthy_migration_passes_after_the_soak() {
     assert_eq!(world.told("Operations"), "window.opened window.passed");
     assert_eq!(world.left(), ADDED.len());
     let [finished, settled] = ["finished", "passed"].map(|what| {
-        let is = |record: &Record| match record {
-            Record::MigrationFinished { .. } => what == "finished",
-            Record::WindowSettled { .. } => what == "passed",
-            _ => false,
+        let is = |record: &Record| {
+            matches!(
+                (what, record),
+                ("finished", Record::MigrationFinished { .. }) | ("passed", Record::WindowSettled { .. })
+            )
         };
         world.journal.iter().find(|entry| is(&entry.record)).expect("recorded").at
     });
@@ -32,7 +34,7 @@ fn a_preflight_that_fails_refuses_the_window() {
     assert_eq!(world.story(), "| open preflight- refused");
     assert_eq!(world.told("Operations"), "window.opened window.refused");
     let last = world.notices().last().expect("a notice");
-    assert_eq!(last.message.summary, "window shop-20261122T020000Z: the preflight failed");
+    assert_eq!(last.message.summary, "The preflight failed.");
     assert_eq!(last.message.state, "refused");
 }
 
@@ -42,7 +44,7 @@ fn signals_that_are_bad_before_refuse_the_window() {
     assert_eq!(world.story(), "| open preflight+ breached refused");
     assert_eq!(world.told("Operations"), "window.opened window.refused");
     let last = world.notices().last().expect("a notice");
-    assert!(last.message.summary.ends_with("the signals were not healthy for 30s: signal api was bad"), "{last:?}");
+    assert!(last.message.summary.ends_with("he signals were not healthy for 30s: signal api was bad."), "{last:?}");
 }
 
 #[test]
@@ -71,7 +73,7 @@ fn an_application_that_breaks_during_the_backup_refuses_the_window() {
     let world = World::run(Setup { sick_at: Some(20), backup_takes: 100, ..Setup::default() });
     assert_eq!(world.story(), "| open preflight+ warm breached refused");
     let last = world.notices().last().expect("a notice");
-    assert!(last.message.summary.contains("the application broke before the migration started"), "{last:?}");
+    assert!(last.message.summary.contains("he application broke before the migration started"), "{last:?}");
 }
 
 #[test]

@@ -6,240 +6,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
-use super::super::decide::decide;
-use super::super::event::{Ask, DueOpening, Event, Request};
-use super::super::pending::{Effect, pending};
-use super::super::record::{Entry, Process, Record};
-use super::super::state::{GatePosition, Phase, State, StateName};
-use super::super::step::{CheckResult, Finding, Outcome, RemovalFinding, RemovedTable, Step, StepResult};
-use crate::baseline::{Baseline, Catalog, Difference, Object, ObjectId, ObjectKind, RowCount, TableName};
+use super::setup::{Crash, Door, Migration, ORIGINALS, Script, Setup, When, at, secs};
 use crate::judge::{Assessment, Evidence, Verdict};
-use crate::notice::Notice;
-use crate::plan::{
-    CheckPlan, Consequence, Contact, DatabasePlan, DecisionPlan, Dispose, GatePlan, Links, Method, Missed, OnBlocked,
-    OnCommandFailure, Plan, Removal, RollbackPlan, Rung, Severity, SignalPlan, Stage, TableChoice, WindowPlan,
-};
+use crate::plan::{Consequence, Method, Plan};
+use crate::run::decide::decide;
+use crate::run::event::{Ask, DueOpening, Event, Request};
+use crate::run::pending::{Effect, pending};
+use crate::run::record::{Entry, Process, Record};
+use crate::run::state::{GatePosition, Phase, State};
+use crate::run::step::{Outcome, Step};
 
-pub(super) const ORIGINALS: [&str; 2] = ["posts", "profiles"];
-pub(super) const ADDED: [&str; 4] = ["content_blocks", "media \"files\"", "pages", "user_sessions"];
-const OPEN: &str = "as it was";
-const CLOSED: &str = "closed";
-
-pub(super) const fn secs(seconds: i64) -> SignedDuration {
-    SignedDuration::from_secs(seconds)
-}
-
-/// So many seconds after the opening.
-pub(super) fn at(seconds: i64) -> Timestamp {
-    Timestamp::from_second(1_795_312_800 + seconds).expect("in range")
-}
-
-/// The runbook's plan: a script, then the tables.
-pub(super) fn plan() -> Plan {
-    let check =
-        |name: &str, stage| CheckPlan { name: name.to_owned(), kind: "sql".to_owned(), stage, within: secs(20) };
-    Plan {
-        name: "shop".to_owned(),
-        host: "db1".to_owned(),
-        config_sha256: "9f2c".to_owned(),
-        window: WindowPlan {
-            schedule: Some("0 2 * * SUN".to_owned()),
-            timezone: "UTC".to_owned(),
-            duration: secs(3600),
-            soak: secs(600),
-            missed: Missed::Skip,
-            command: Some(vec!["supabase".to_owned(), "db".to_owned(), "push".to_owned()]),
-            on_command_failure: OnCommandFailure::Rollback,
-        },
-        database: DatabasePlan {
-            schema: "public".to_owned(),
-            original_tables: ORIGINALS.map(str::to_owned).to_vec(),
-            protected_schemas: vec!["auth".to_owned()],
-        },
-        healthy_for: secs(30),
-        preflight_skipped: vec![],
-        signals: vec![SignalPlan { name: "api".to_owned(), every: secs(5), timeout: secs(2), implicates: vec![] }],
-        rules: vec![],
-        decision: DecisionPlan { confirm: SignedDuration::ZERO, at_least: 1, blind_after: secs(60) },
-        rollback: RollbackPlan {
-            budget: secs(900),
-            approve_always: false,
-            repeat_page: secs(900),
-            grace: secs(5),
-            gates: vec![gate("edge")],
-            rungs: vec![script_rung(), tables_rung()],
-        },
-        checks: vec![check("tables", Stage::Closed), check("sign in", Stage::Open)],
-        contacts: vec![contact("Operations")],
-        links: Links::default(),
-    }
-}
-
-pub(super) fn gate(name: &str) -> GatePlan {
-    GatePlan {
-        name: name.to_owned(),
-        required: false,
-        manual_stop: format!("touch /run/{name}/stop"),
-        manual_start: format!("rm /run/{name}/stop"),
-    }
-}
-
-pub(super) fn script_rung() -> Rung {
-    let command = vec!["node".to_owned(), "scripts/rollback-emergency.js".to_owned()];
-    Rung { timeout: secs(120), needs_approval: false, method: Method::Script { command, idempotent: false } }
-}
-
-pub(super) fn tables_rung() -> Rung {
-    let removal = Removal { tables: TableChoice::Added, dispose: Dispose::Quarantine, on_blocked: OnBlocked::Wait };
-    Rung { timeout: secs(120), needs_approval: false, method: Method::Tables(removal) }
-}
-
-pub(super) fn contact(name: &str) -> Contact {
-    Contact {
-        role: "system administrator".to_owned(),
-        name: name.to_owned(),
-        severity: Severity::Info,
-        after: SignedDuration::ZERO,
-        channels: vec!["email 1".to_owned()],
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Migration {
-    Passes,
-    /// Adds its tables, then exits with 1.
-    Fails,
-    Hangs,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Script {
-    Heals,
-    /// Exits with 0 and changes nothing.
-    Lies,
-    Fails,
-    /// Exits with 1 when everything is done.
-    FailsButHeals,
-    TimesOut,
-    /// Exits with 0 when half is done.
-    Half,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tables {
-    Works,
-    Locked,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verification {
-    /// Passes when nothing added is left.
-    WhenClean,
-    Never,
-    /// The open stage fails so often before it passes.
-    OpenFails(u32),
-    /// Does not pass before somebody has put something right, at this second.
-    From(i64),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Door {
-    Works,
-    Unreadable,
-    /// Cannot be closed.
-    Jammed,
-    /// Closes, and fails to open so often.
-    Sticks(u32),
-    /// Closes once, and opens, and cannot be closed again.
-    ClosesOnce,
-}
-
-/// When somebody asks for something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum When {
-    At(i64),
-    State(StateName),
-    /// While a step of this name is under way.
-    Step(&'static str),
-    /// While a rung waits for an approval.
-    Waiting,
-}
-
-/// Where the program ends without a warning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Crash {
-    BeforeAppend(usize),
-    AfterAppend(usize),
-    /// While an effect is under way: nothing done yet, processes live on.
-    BeforeEffect(usize),
-    /// Half done, where that is possible; processes die too.
-    HalfEffect(usize),
-    /// Done, and nobody has heard of it.
-    AfterEffect(usize),
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Setup {
-    pub(super) plan: Plan,
-    pub(super) preflight: bool,
-    pub(super) backup: bool,
-    /// How long the backup takes.
-    pub(super) backup_takes: i64,
-    /// Whether the signals are bad before the migration.
-    pub(super) sick: bool,
-    /// When the signals turn bad by themselves.
-    pub(super) sick_at: Option<i64>,
-    pub(super) migration: Migration,
-    /// How long the migration takes.
-    pub(super) migration_takes: i64,
-    /// What the rules say while the migration's tables are there.
-    pub(super) breaks: Option<Consequence>,
-    /// From when to when nothing can be read.
-    pub(super) blind: Option<(i64, i64)>,
-    pub(super) script: Script,
-    pub(super) tables: Tables,
-    pub(super) verification: Verification,
-    pub(super) doors: Vec<Door>,
-    /// Channels that never deliver, as `contact/channel`.
-    pub(super) dead: Vec<&'static str>,
-    /// Whether a process that outlived a crash cannot be ended.
-    pub(super) unkillable: bool,
-    pub(super) deeds: Vec<(When, Ask)>,
-    pub(super) crashes: Vec<Crash>,
-    /// How long a crash keeps the program down.
-    pub(super) down: i64,
-    /// When the world ends.
-    pub(super) limit: i64,
-}
-
-impl Default for Setup {
-    fn default() -> Self {
-        Self {
-            plan: plan(),
-            preflight: true,
-            backup: true,
-            backup_takes: 5,
-            sick: false,
-            sick_at: None,
-            migration: Migration::Passes,
-            migration_takes: 60,
-            breaks: None,
-            blind: None,
-            script: Script::Heals,
-            tables: Tables::Works,
-            verification: Verification::WhenClean,
-            doors: vec![Door::Works],
-            dead: vec![],
-            unkillable: false,
-            deeds: vec![],
-            crashes: vec![],
-            down: 3,
-            limit: 3 * 3600,
-        }
-    }
-}
+/// What a gate that nobody has touched is set to.
+pub(super) const OPEN: &str = "as it was";
+pub(super) const CLOSED: &str = "closed";
 
 /// The program has ended without a warning.
 struct Crashed;
@@ -251,9 +32,9 @@ struct Running {
 }
 
 #[derive(Debug, Clone)]
-struct Proc {
-    step: u64,
-    script: bool,
+pub(super) struct Proc {
+    pub(super) step: u64,
+    pub(super) script: bool,
     /// When it ends by itself; `None`: never.
     ends_at: Option<Timestamp>,
 }
@@ -266,10 +47,10 @@ pub(super) struct World {
     pub(super) journal: Vec<Entry>,
     pub(super) tables: BTreeSet<String>,
     pub(super) gates: Vec<String>,
-    procs: Vec<Proc>,
-    closings: Vec<u32>,
-    openings_failed: Vec<u32>,
-    open_checks_failed: u32,
+    pub(super) procs: Vec<Proc>,
+    pub(super) closings: Vec<u32>,
+    pub(super) openings_failed: Vec<u32>,
+    pub(super) open_checks_failed: u32,
     pub(super) delivered: BTreeMap<(String, String), u32>,
     /// In the order in which they came.
     pub(super) mailbox: Vec<(String, String)>,
@@ -388,10 +169,11 @@ impl World {
     fn notice_the_gone(&mut self) {
         for running in &mut self.running {
             let Effect::Perform { window, number } = &running.effect else { continue };
-            if let Some(Step::AwaitProcess { of }) = self.state.step(window, *number).map(|one| &one.step) {
-                if self.procs.iter().all(|proc| proc.step != *of) {
-                    running.ends_at = self.now;
-                }
+            let step = self.state.step(window, *number).map(|one| &one.step);
+            if let Some(Step::AwaitProcess { of }) = step
+                && self.procs.iter().all(|proc| proc.step != *of)
+            {
+                running.ends_at = self.now;
             }
         }
     }
@@ -412,7 +194,7 @@ impl World {
         if let Some(place) = self.running.iter().position(|running| running.ends_at <= self.now) {
             match self.running[place].effect.clone() {
                 Effect::Perform { number, .. } => return self.perform(number),
-                Effect::Deliver { notice, contact, channel } => return self.deliver(notice, contact, channel),
+                Effect::Deliver { notice, contact, channel } => return self.deliver(notice, &contact, channel),
             }
         }
         self.look()
@@ -500,7 +282,7 @@ impl World {
         Ok(ready)
     }
 
-    pub(super) fn feed(&mut self, event: Event) -> Result<(), Crashed> {
+    fn feed(&mut self, event: Event) -> Result<(), Crashed> {
         let entries = match decide(&self.state, &self.plan, self.now, event) {
             Ok(entries) => entries,
             Err(refusal) => {
@@ -519,7 +301,9 @@ impl World {
         if self.setup.crashes.contains(&Crash::AfterAppend(self.appends)) {
             return Err(Crashed);
         }
-        entries.iter().for_each(|entry| self.state.apply(entry));
+        for entry in &entries {
+            self.state.apply(entry);
+        }
         Ok(())
     }
 
@@ -572,7 +356,7 @@ impl World {
         Ok(())
     }
 
-    fn is_script(&self, rung: usize) -> bool {
+    pub(super) fn is_script(&self, rung: usize) -> bool {
         matches!(self.setup.plan.rollback.rungs[rung].method, Method::Script { .. })
     }
 
@@ -591,36 +375,6 @@ impl World {
                 assert_eq!(self.gates[place], CLOSED, "{story}");
             }
         }
-    }
-
-    /// A process comes to its end and has done its work, or half of it.
-    fn finish(&mut self, proc: &Proc, half: bool) {
-        self.procs.retain(|one| one.step != proc.step);
-        let most = if half { ADDED.len() / 2 } else { ADDED.len() };
-        if !proc.script {
-            self.tables.extend(ADDED[..most].iter().map(|name| (*name).to_owned()));
-            return;
-        }
-        let taken = match self.setup.script {
-            Script::Heals | Script::FailsButHeals => most,
-            Script::Half => ADDED.len() / 2,
-            Script::Lies | Script::Fails | Script::TimesOut => 0,
-        };
-        ADDED[..taken].iter().for_each(|name| {
-            self.tables.remove(*name);
-        });
-    }
-
-    fn exit(&self, proc: &Proc) -> Outcome {
-        let good = if proc.script {
-            matches!(self.setup.script, Script::Heals | Script::Lies | Script::Half)
-        } else {
-            self.setup.migration == Migration::Passes
-        };
-        let code = i32::from(!good);
-        let detail = format!("the {} exited with {code}", if proc.script { "script" } else { "migration" });
-        let outcome = if good { Outcome::succeeded(detail, Finding::Nothing) } else { Outcome::failed(detail) };
-        outcome.with(Finding::Process { exit_code: Some(code), output: String::new(), output_file: None })
     }
 
     /// While the program was down, processes went on.
@@ -661,127 +415,7 @@ impl World {
         self.end(number, outcome)
     }
 
-    fn do_step(&mut self, step: &Step) -> Outcome {
-        let said = |good: bool, what: &str, finding| {
-            if good {
-                Outcome::succeeded(format!("{what} went well"), finding)
-            } else {
-                Outcome::failed(format!("{what} failed"))
-            }
-        };
-        match step {
-            Step::Preflight => said(self.setup.preflight, "the preflight", Finding::Nothing),
-            Step::Backup => {
-                let baseline = Arc::new(self.baseline());
-                if self.state.window.as_ref().is_some_and(|window| self.now >= window.ends_at) {
-                    return Outcome::timed_out("the backup was not done in its time");
-                }
-                let finding = Finding::Backup { directory: "backups/pre-migration-1".to_owned(), bytes: 9, baseline };
-                said(self.setup.backup, "the backup", finding)
-            }
-            Step::Migrate => {
-                self.procs.clear();
-                Outcome::timed_out("the migration still ran at the hard end and was ended")
-            }
-            Step::EndProcess { of } if self.setup.unkillable && self.procs.iter().any(|proc| proc.step == *of) => {
-                Outcome::failed("process 7 hangs in the kernel")
-            }
-            Step::EndProcess { of } => {
-                self.procs.retain(|proc| proc.step != *of);
-                said(true, "the end of the process", Finding::Nothing)
-            }
-            Step::AwaitProcess { of } => {
-                if self.procs.iter().any(|proc| proc.step == *of) {
-                    Outcome::timed_out("the process still ran at the hard end")
-                } else {
-                    said(true, "the wait for the process", Finding::Nothing)
-                }
-            }
-            Step::ReadGate { gate } => {
-                let finding = Finding::Gate { prior: self.gates[*gate].clone() };
-                said(self.setup.doors[*gate] != Door::Unreadable, "reading the gate", finding)
-            }
-            Step::CloseGate { gate } => {
-                self.closings[*gate] += 1;
-                let reopened = self.gates[*gate] == OPEN && self.closings[*gate] > 1;
-                let good = match self.setup.doors[*gate] {
-                    Door::Works | Door::Sticks(_) => true,
-                    Door::ClosesOnce => !reopened,
-                    Door::Jammed | Door::Unreadable => false,
-                };
-                if good {
-                    self.gates[*gate] = CLOSED.to_owned();
-                }
-                said(good, "closing the gate", Finding::Nothing)
-            }
-            Step::OpenGate { gate } => {
-                let sticks = match self.setup.doors[*gate] {
-                    Door::Sticks(times) => self.openings_failed[*gate] < times,
-                    Door::Works | Door::Unreadable | Door::Jammed | Door::ClosesOnce => false,
-                };
-                if sticks {
-                    self.openings_failed[*gate] += 1;
-                } else {
-                    let rollback = self.state.window.as_ref().and_then(|window| window.rollback.as_ref());
-                    let prior = rollback.and_then(|rollback| rollback.gates[*gate].prior.clone());
-                    self.gates[*gate] = prior.expect("what a gate was set to is known before it is put back");
-                }
-                said(!sticks, "opening the gate", Finding::Nothing)
-            }
-            Step::Inspect { .. } => {
-                Outcome::succeeded("the catalog was read", Finding::Difference { difference: self.difference() })
-            }
-            Step::Act { rung } => self.act(*rung),
-            Step::Verify { stage } => self.verify(*stage),
-        }
-    }
-
-    fn act(&mut self, rung: usize) -> Outcome {
-        if self.is_script(rung) {
-            self.procs.clear();
-            return Outcome::timed_out("the script did not end in its time");
-        }
-        match self.setup.tables {
-            Tables::Works => {
-                let added: Vec<String> = self.tables.iter().filter(|name| is_added(name)).cloned().collect();
-                let tables =
-                    added.iter().map(|name| RemovedTable { table: TableName::new("public", name), rows: None });
-                let removal = RemovalFinding { tables: tables.collect(), attempts: 1, ..RemovalFinding::default() };
-                self.tables.retain(|name| !is_added(name));
-                Outcome::succeeded("the tables were moved", Finding::Removal(removal))
-            }
-            Tables::Locked => Outcome::failed("the tables are locked by session 7"),
-        }
-    }
-
-    fn verify(&mut self, stage: Stage) -> Outcome {
-        let clean = self.tables.len() == ORIGINALS.len();
-        let passed = match (self.setup.verification, stage) {
-            (Verification::Never, _) => false,
-            (Verification::OpenFails(times), Stage::Open) if self.open_checks_failed < times => {
-                self.open_checks_failed += 1;
-                false
-            }
-            (Verification::From(second), _) => self.now >= at(second),
-            (Verification::WhenClean | Verification::OpenFails(_), _) => clean,
-        };
-        let name = if stage == Stage::Closed { "tables" } else { "sign in" };
-        let check = CheckResult {
-            name: name.to_owned(),
-            kind: "sql".to_owned(),
-            passed,
-            detail: "looked".to_owned(),
-            took: secs(1),
-        };
-        let outcome = if passed {
-            Outcome::succeeded("1 check passed", Finding::Nothing)
-        } else {
-            Outcome::failed(format!("{name}: wrong"))
-        };
-        outcome.with(Finding::Checks { checks: vec![check] })
-    }
-
-    fn deliver(&mut self, notice: String, contact: String, channel: String) -> Result<(), Crashed> {
+    fn deliver(&mut self, notice: String, contact: &str, channel: String) -> Result<(), Crashed> {
         self.count_effect(|_| {})?;
         let label = format!("{contact}/{channel}");
         let dead = self.setup.dead.contains(&label.as_str());
@@ -797,142 +431,6 @@ impl World {
         let result = if dead { Err("no such mailbox".to_owned()) } else { Ok(()) };
         self.feed(Event::NoticeSettled { notice, channel, result })
     }
-
-    fn catalog(&self) -> Catalog {
-        let object = |name: &String| Object {
-            id: ObjectId { kind: ObjectKind::Table, schema: "public".to_owned(), of: None, name: name.clone() },
-            definition: "table".to_owned(),
-        };
-        Catalog { objects: self.tables.iter().map(object).collect() }
-    }
-
-    fn baseline(&self) -> Baseline {
-        let count = |name: &String| RowCount { table: TableName::new("public", name), rows: 7 };
-        let counts = self.tables.iter().map(count).collect();
-        Baseline {
-            at: self.now,
-            server_version: "17.2".to_owned(),
-            catalog: self.catalog(),
-            counts,
-            identities: Vec::new(),
-        }
-    }
-
-    fn difference(&self) -> Difference {
-        let baseline = self.state.window.as_ref().and_then(|window| window.baseline.clone()).expect("a baseline");
-        baseline.catalog.difference(&self.catalog(), &[])
-    }
-
-    /// What must hold at the end of every story.
-    fn check(&self) {
-        let story = self.story();
-        assert_eq!(State::replay(&self.journal), self.state, "{story}");
-        for name in ORIGINALS {
-            assert!(self.tables.contains(name), "original table {name} is lost: {story}");
-        }
-        for (place, entry) in self.journal.iter().enumerate() {
-            assert_eq!(entry.seq, place as u64 + 1, "{story}");
-            let json = serde_json::to_string(entry).expect("an entry can be written");
-            let back: Entry = serde_json::from_str(&json).expect("an entry can be read");
-            assert_eq!(back, *entry);
-        }
-        self.check_notices();
-        if self.procs.iter().any(|proc| self.state.window.is_none() || proc.script) {
-            panic!("something runs on: {story}");
-        }
-    }
-
-    /// Every notice that is owed and due was delivered, or is known to be dead, or is still under way.
-    fn check_notices(&self) {
-        let mut ids = BTreeSet::new();
-        for notice in self.notices() {
-            assert!(ids.insert(notice.id.clone()), "two notices are called {}", notice.id);
-            for channel in &notice.channels {
-                let label = format!("{}/{channel}", notice.contact);
-                let open =
-                    self.state.owed.iter().any(|owed| owed.notice.id == notice.id && owed.open.contains(channel));
-                let cancelled = self
-                    .journal
-                    .iter()
-                    .any(|entry| matches!(&entry.record, Record::NoticeCancelled { notice: one } if *one == notice.id));
-                let dead = self.setup.dead.contains(&label.as_str());
-                let delivered = self.delivered.contains_key(&(notice.id.clone(), label.clone()));
-                assert!(
-                    delivered || cancelled || dead || open,
-                    "notice {} to {label} is lost: {}",
-                    notice.id,
-                    self.story()
-                );
-                assert!(!open || self.state.window.is_some(), "notice {} is never delivered", notice.id);
-            }
-        }
-    }
-
-    pub(super) fn notices(&self) -> impl Iterator<Item = &Notice> {
-        self.journal.iter().filter_map(|entry| match &entry.record {
-            Record::NoticeOwed { notice } => Some(notice),
-            _ => None,
-        })
-    }
-
-    /// What a contact is told, in order, by the names of the events.
-    pub(super) fn told(&self, contact: &str) -> String {
-        let names: Vec<&str> =
-            self.notices().filter(|one| one.contact == contact).map(|one| one.message.event.as_str()).collect();
-        names.join(" ")
-    }
-
-    /// The journal in a few words: steps by how they ended (`+` well, `-` not, `!` out of time, `?` nobody knows).
-    pub(super) fn story(&self) -> String {
-        let mut steps = BTreeMap::new();
-        let words = self.journal.iter().filter_map(|entry| word(&entry.record, &mut steps));
-        words.collect::<Vec<_>>().join(" ")
-    }
-
-    /// The story from the breach on.
-    pub(super) fn ladder(&self) -> String {
-        let story = self.story();
-        let from = story.find("breach:").unwrap_or_else(|| panic!("there is no breach: {story}"));
-        story[from..].to_owned()
-    }
-
-    /// How it ended: the last window's outcome, or where the window stands.
-    pub(super) fn outcome(&self) -> StateName {
-        let settled = self.state.history.last().map(|settled| settled.outcome.state_name());
-        self.state.state_name().or(settled).expect("there was a window")
-    }
-
-    /// What a person is told to do.
-    pub(super) fn manual(&self) -> String {
-        let window = self.state.window.as_ref().expect("a window is open");
-        window.phase.needs_operator().expect("an operator is needed").1.join("\n")
-    }
-
-    /// Why an operator is needed.
-    pub(super) fn reason(&self) -> &str {
-        let window = self.state.window.as_ref().expect("a window is open");
-        window.phase.needs_operator().unwrap_or_else(|| panic!("no operator is needed: {}", self.story())).0
-    }
-
-    pub(super) fn all_closed(&self) -> bool {
-        self.gates.iter().all(|gate| gate == CLOSED)
-    }
-
-    pub(super) fn all_as_found(&self) -> bool {
-        self.gates.iter().all(|gate| gate == OPEN)
-    }
-
-    pub(super) fn left(&self) -> usize {
-        self.tables.len() - ORIGINALS.len()
-    }
-
-    pub(super) fn count(&self, wanted: impl Fn(&Record) -> bool) -> usize {
-        self.journal.iter().filter(|entry| wanted(&entry.record)).count()
-    }
-}
-
-fn is_added(name: &str) -> bool {
-    ADDED.contains(&name)
 }
 
 pub(super) fn request(ask: Ask) -> Event {
@@ -954,57 +452,4 @@ pub(super) fn evidence(rule: &str, then: Consequence, now: Timestamp) -> Evidenc
         implicates: vec![],
         sentence: format!("rule \"{rule}\": 3 bad samples"),
     }
-}
-
-fn word(record: &Record, steps: &mut BTreeMap<u64, String>) -> Option<String> {
-    Some(match record {
-        Record::Started { .. } => "|".to_owned(),
-        Record::OpeningMissed { .. } => "missed".to_owned(),
-        Record::WindowOpened { .. } => "open".to_owned(),
-        Record::StepStarted { number, step, .. } => {
-            let place = match step {
-                Step::ReadGate { gate } | Step::CloseGate { gate } | Step::OpenGate { gate } => gate.to_string(),
-                Step::Inspect { .. }
-                | Step::Act { .. }
-                | Step::Preflight
-                | Step::Backup
-                | Step::Migrate
-                | Step::EndProcess { .. }
-                | Step::AwaitProcess { .. }
-                | Step::Verify { .. } => String::new(),
-            };
-            steps.insert(*number, format!("{}{place}", step.name()));
-            return None;
-        }
-        Record::StepEnded { number, outcome } => {
-            let sign = match outcome.result {
-                StepResult::Succeeded => '+',
-                StepResult::Failed => '-',
-                StepResult::TimedOut => '!',
-                StepResult::Unknown => '?',
-            };
-            format!("{}{sign}", steps.get(number)?)
-        }
-        Record::WarmedUp { .. } => "warm".to_owned(),
-        Record::MigrationFinished { how, .. } => format!("finished:{how:?}"),
-        Record::VerdictChanged { to, .. } => format!("{to:?}").to_lowercase(),
-        Record::RulePaged { .. } => "page".to_owned(),
-        Record::RuleQuieted { .. } => "quiet".to_owned(),
-        Record::HoldStarted { .. } => "hold".to_owned(),
-        Record::HoldEnded { .. } => "resume".to_owned(),
-        Record::BreachDetected { trigger } => format!("breach:{}", trigger.name()),
-        Record::RungStarted { rung } => format!("rung{}", rung + 1),
-        Record::ApprovalRequested { .. } => "ask".to_owned(),
-        Record::ApprovalGiven { .. } => "yes".to_owned(),
-        Record::RungFailed { rung, .. } => format!("failed{}", rung + 1),
-        Record::OperatorNeeded { .. } => "operator".to_owned(),
-        Record::ResolutionStarted { .. } => "resolving".to_owned(),
-        Record::ResolutionFailed { .. } => "unresolved".to_owned(),
-        Record::Acknowledged { .. } => "ack".to_owned(),
-        Record::PageRepeated => "again".to_owned(),
-        Record::WindowSettled { outcome, .. } => format!("{outcome:?}").to_lowercase(),
-        Record::NoticeDead { .. } => "dead".to_owned(),
-        Record::NoticeCancelled { .. } => "unneeded".to_owned(),
-        Record::ProcessStarted { .. } | Record::NoticeOwed { .. } | Record::NoticeDelivered { .. } => return None,
-    })
 }

@@ -1,0 +1,193 @@
+//! The ladder: rung after rung, until the application is proved to have recovered or an operator is needed.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::advance::{Next, STEP_TIME, repeated_page};
+use super::apply::later;
+use super::manual;
+use super::proof::{Proving, prove};
+use super::record::{Record, WindowOutcome};
+use super::state::{Attempt, Inspection, Rollback, Window};
+use super::step::{Moment, Outcome, Step, StepResult};
+use super::traffic::gates_closed;
+use crate::baseline::Difference;
+use crate::plan::Method;
+
+/// How often a rung's work may be started again after interruptions.
+const ACTS_AT_MOST: u32 = 3;
+/// Time for an inspection: a server that fails over or restarts in the middle of a rollback is waited for.
+const INSPECTION_TIME: SignedDuration = SignedDuration::from_mins(5);
+/// How many steps in a row may be interrupted: a step that ends the program each time must not do so for ever.
+const INTERRUPTIONS_AT_MOST: u32 = 5;
+
+/// The ladder, from the breach to *recovered* or *needs operator*.
+pub(super) fn ladder(window: &Window, rollback: &Rollback, now: Timestamp) -> Option<Record> {
+    let busy = window.in_flight.iter().any(|running| !running.step.is_migration());
+    if busy || window.hold.is_some() {
+        return None;
+    }
+    if let Some(reason) = interrupted_too_often(window) {
+        return Some(operator(window, reason));
+    }
+    match nothing_runs_on(window, now) {
+        Next::Do(record) => return Some(*record),
+        // Whoever waited for the process is about to see that it is gone.
+        Next::Wait if !window.in_flight.is_empty() => return None,
+        Next::Wait => {}
+        Next::Failed(reason) => return Some(stopped_for_good(window, rollback, reason, now)),
+    }
+    match rollback.attempts.last() {
+        Some(attempt) if attempt.failure.is_none() => match rung_over(window, rollback, attempt, now) {
+            Next::Do(record) => Some(*record),
+            Next::Wait => None,
+            Next::Failed(reason) => Some(Record::RungFailed { rung: attempt.rung, reason }),
+        },
+        last => Some(between_rungs(window, rollback, last, now)),
+    }
+}
+
+pub(super) fn interrupted_too_often(window: &Window) -> Option<String> {
+    let often = window.interruptions >= INTERRUPTIONS_AT_MOST;
+    often.then(|| format!("rollbackd was interrupted {} times in a row, and came no further", window.interruptions))
+}
+
+/// Before anything is rolled back, no migration and no interrupted script may go on.
+fn nothing_runs_on(window: &Window, now: Timestamp) -> Next {
+    if let Some(reason) = &window.unending {
+        return Next::Failed(format!("a process that must not run any longer could not be ended: {reason}"));
+    }
+    let running = window.in_flight.iter().find(|running| running.step == Step::Migrate).map(|running| running.number);
+    let Some(of) = running.or_else(|| window.orphan.as_ref().map(|orphan| orphan.step)) else { return Next::Wait };
+    let within = window.plan.rollback.grace.saturating_add(STEP_TIME);
+    Next::start(window, Step::EndProcess { of }, later(now, within))
+}
+
+/// The ladder cannot go on: traffic is stopped as far as it can be, and an operator is needed.
+fn stopped_for_good(window: &Window, rollback: &Rollback, reason: String, now: Timestamp) -> Record {
+    match gates_closed(window, rollback, now) {
+        Next::Do(record) => *record,
+        Next::Wait => operator(window, reason),
+        Next::Failed(gate) => operator(window, format!("{reason}; {gate}")),
+    }
+}
+
+/// Traffic is stopped, then the next rung is taken; without one, or without time, an operator is needed.
+fn between_rungs(window: &Window, rollback: &Rollback, last: Option<&Attempt>, now: Timestamp) -> Record {
+    match gates_closed(window, rollback, now) {
+        Next::Do(record) => return *record,
+        Next::Wait => {}
+        Next::Failed(reason) => return operator(window, reason),
+    }
+    let rung = last.map_or(0, |attempt| attempt.rung + 1);
+    if rung >= window.plan.rollback.rungs.len() {
+        let why = last.and_then(|attempt| attempt.failure.as_deref()).unwrap_or("there is none");
+        return operator(window, format!("every rung of the ladder has failed; the last: {why}"));
+    }
+    if now >= budget_ends_at(window, rollback, now) {
+        return operator(window, budget_spent(window));
+    }
+    Record::RungStarted { rung }
+}
+
+/// One rung: approval, look, act, look again, prove.
+fn rung_over(window: &Window, rollback: &Rollback, attempt: &Attempt, now: Timestamp) -> Next {
+    let Some(rung) = window.plan.rollback.rungs.get(attempt.rung) else {
+        return Next::Failed("the plan has no such rung".to_owned());
+    };
+    let place = attempt.rung;
+    let budget_ends_at = budget_ends_at(window, rollback, now);
+    if (rung.needs_approval || window.plan.rollback.approve_always) && !rollback.approved {
+        return match rollback.waiting_since {
+            None => Next::record(Record::ApprovalRequested { rung: place }),
+            Some(_) => repeated_page(window, now).map_or(Next::Wait, Next::record),
+        };
+    }
+    let spent = now >= budget_ends_at;
+    let before = match &attempt.before {
+        None if spent => return Next::Failed(budget_spent(window)),
+        None => {
+            let step = Step::Inspect { rung: place, moment: Moment::Before };
+            return Next::start(window, step, budget_ends_at.min(later(now, INSPECTION_TIME)));
+        }
+        Some(Inspection::Unseen(reason)) => return Next::Failed(format!("the catalog could not be read: {reason}")),
+        Some(Inspection::Seen(difference)) => difference,
+    };
+    if !before.is_empty() {
+        let Some(act) = &attempt.act else {
+            if spent {
+                return Next::Failed(budget_spent(window));
+            }
+            return Next::start(window, Step::Act { rung: place }, budget_ends_at.min(later(now, rung.timeout)));
+        };
+        let after = match &attempt.after {
+            None => {
+                let step = Step::Inspect { rung: place, moment: Moment::After };
+                return Next::start(window, step, later(now, INSPECTION_TIME));
+            }
+            Some(Inspection::Unseen(reason)) => {
+                return Next::Failed(format!("{}; then the catalog could not be read: {reason}", act.detail));
+            }
+            Some(Inspection::Seen(difference)) => difference,
+        };
+        match judge_act(&rung.method, act, before, after, attempt.acts) {
+            Acted::Done => {}
+            Acted::Again if spent => return Next::Failed(budget_spent(window)),
+            Acted::Again => {
+                return Next::start(window, Step::Act { rung: place }, budget_ends_at.min(later(now, rung.timeout)));
+            }
+            Acted::Failed(reason) => return Next::Failed(reason),
+        }
+    }
+    match prove(window, rollback, &attempt.proof, now) {
+        Proving::Goes(next) => next,
+        Proving::Proved => Next::record(Record::WindowSettled {
+            outcome: WindowOutcome::Recovered,
+            detail: format!("rolled back by rung {} ({}) and verified", place + 1, rung.method.kind()),
+        }),
+    }
+}
+
+enum Acted {
+    Done,
+    Again,
+    Failed(String),
+}
+
+/// What a rung claims is its exit; what it did is the difference between the catalog before and after.
+fn judge_act(method: &Method, act: &Outcome, before: &Difference, after: &Difference, acts: u32) -> Acted {
+    if after.is_empty() {
+        return Acted::Done;
+    }
+    let redo = match method {
+        Method::Script { idempotent, .. } => *idempotent,
+        Method::Tables(_) => true,
+    };
+    let left = after.summary();
+    match act.result {
+        StepResult::Succeeded if before == after => {
+            Acted::Failed(format!("{}, but it changed nothing: still {left}", act.detail))
+        }
+        StepResult::Succeeded => Acted::Done,
+        StepResult::Unknown if redo && acts < ACTS_AT_MOST => Acted::Again,
+        StepResult::Unknown => {
+            Acted::Failed(format!("it was interrupted, and nothing shows that it finished: still {left}"))
+        }
+        StepResult::Failed | StepResult::TimedOut => Acted::Failed(format!("{}; still {left}", act.detail)),
+    }
+}
+
+fn budget_spent(window: &Window) -> String {
+    format!("the rollback's budget of {:#} is spent", window.plan.rollback.budget)
+}
+
+/// When the ladder's time is over; time spent waiting for approvals is given back.
+fn budget_ends_at(window: &Window, rollback: &Rollback, now: Timestamp) -> Timestamp {
+    let waiting = rollback.waiting_since.map_or(SignedDuration::ZERO, |since| now.duration_since(since));
+    let whole = window.plan.rollback.budget.saturating_add(rollback.waited).saturating_add(waiting);
+    later(rollback.started_at, whole)
+}
+
+/// Automation has come to its end: why, and what a person does now.
+pub(super) fn operator(window: &Window, reason: String) -> Record {
+    Record::OperatorNeeded { manual: manual::instructions(window), reason }
+}
