@@ -86,6 +86,15 @@ impl World {
         }
     }
 
+    /// What an outcome says, without the secrets that scripts and servers may have repeated.
+    fn covered(&self, mut outcome: Outcome) -> Outcome {
+        outcome.detail = self.config.veil.cover(outcome.detail);
+        if let Finding::Process { output, .. } = &mut outcome.finding {
+            *output = self.config.veil.cover(std::mem::take(output));
+        }
+        outcome
+    }
+
     async fn tables(&self, window: &Window, rung: usize, within: Duration) -> Outcome {
         let planned = window.plan.rollback.rungs.get(rung).map(|rung| &rung.method);
         let Some(rollbackd_core::plan::Method::Tables(removal)) = planned else {
@@ -153,7 +162,10 @@ impl World {
 
 impl Adapters for World {
     fn perform(self: Arc<Self>, assignment: Assignment) -> Boxed<'static, Outcome> {
-        Box::pin(async move { self.step(assignment).await })
+        Box::pin(async move {
+            let outcome = self.step(assignment).await;
+            self.covered(outcome)
+        })
     }
 
     fn deliver(

@@ -8,8 +8,10 @@ mod notices;
 mod operator;
 mod refusals;
 mod schedule;
+mod secrets;
 mod start;
 mod systemd;
+mod text;
 
 use std::collections::BTreeSet;
 
