@@ -321,7 +321,7 @@ fn a_guard_that_was_killed_before_its_migration_started() {
 
 #[test]
 fn a_guard_that_was_killed_while_its_migration_runs() {
-    let mut stage = Stage::new("guard");
+    let stage = Stage::new("guard");
     let work = stage.migration(BREAKING).join(" ");
     let name = stage.script("migrate.sh", &format!("touch migrating\nwhile [ ! -e go ]; do sleep 0.05; done\n{work}"));
     let guard = stage.start_guard(&["--", &name]);
