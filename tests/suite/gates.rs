@@ -23,11 +23,16 @@ fn gate(report: &Value, name: &str) -> Value {
 
 /// What was done to the gates, in order.
 fn moves(stage: &Stage) -> Vec<String> {
-    let moved = |record| match record {
-        Record::StepStarted { step: Step::CloseGate { gate }, .. } => Some(format!("close {gate}")),
-        Record::StepStarted { step: Step::OpenGate { gate }, .. } => Some(format!("open {gate}")),
-        Record::RungStarted { rung } => Some(format!("rung {rung}")),
-        _ => None,
+    let moved = |record| {
+        if let Record::StepStarted { step: Step::CloseGate { gate }, .. } = record {
+            Some(format!("close {gate}"))
+        } else if let Record::StepStarted { step: Step::OpenGate { gate }, .. } = record {
+            Some(format!("open {gate}"))
+        } else if let Record::RungStarted { rung } = record {
+            Some(format!("rung {rung}"))
+        } else {
+            None
+        }
     };
     stage.records().into_iter().filter_map(|entry| moved(entry.record)).collect()
 }

@@ -70,9 +70,8 @@ fn who_cannot_find_out_does_not_roll_back() {
 fn an_application_that_is_gone_is_a_breach() {
     let mut stage = Stage::new("gone");
     let address = stage.app.address();
-    stage.plan.signals.push_str(&format!(
-        "\n[[signal]]\nname = \"port\"\nevery = \"100ms\"\n[signal.tcp]\naddress = \"{address}\"\n"
-    ));
+    let port = format!("\n[[signal]]\nname = \"port\"\nevery = \"100ms\"\n[signal.tcp]\naddress = \"{address}\"\n");
+    stage.plan.signals.push_str(&port);
     stage.plan.rules = "\n[[rule]]\nname = \"port\"\nsignal = \"port\"\nconsecutive = 2\nthen = \"rollback\"\n".into();
     stage.plan.change("soak = \"1s\"", "soak = \"30s\"");
     let guard = soaking(&stage);

@@ -36,11 +36,9 @@ fn a_rung_waits_until_it_is_approved() {
     assert_eq!(stage.new_tables(), ["public.media_files", "public.pages"]);
     stage.cli(&["approve", "--reason", "go", "--who", "Ada"]).expect(0);
     guard.end().expect(20);
-    let given = stage.records().into_iter().find_map(|entry| match entry.record {
-        Record::ApprovalGiven { who, reason, .. } => Some((who, reason)),
-        _ => None,
-    });
-    let (who, reason) = given.expect("it is recorded");
+    let records = stage.records();
+    let given = records.iter().find(|entry| matches!(entry.record, Record::ApprovalGiven { .. }));
+    let Record::ApprovalGiven { who, reason, .. } = &given.expect("it is recorded").record else { unreachable!() };
     assert!(who.contains("Ada") && reason == "go", "{who} {reason}");
     stage.assert_originals_whole();
 }

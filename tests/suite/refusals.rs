@@ -65,9 +65,9 @@ fn the_application_is_ill_already() {
 #[test]
 fn a_signal_names_a_host_that_is_not_there() {
     let mut stage = Stage::new("no-host");
-    let host = format!("http://{}/api", stage.app.address());
-    stage.plan.change(&host, "http://nowhere.invalid/api");
-    refused(&stage, &["api"]);
+    let address = stage.app.address().to_string();
+    stage.plan.signals = stage.plan.signals.replace(&address, "nowhere.invalid");
+    refused(&stage, &["signal api could not be read", "nowhere.invalid"]);
 }
 
 #[test]
@@ -82,9 +82,10 @@ fn the_mail_server_is_down() {
 fn the_webhook_is_down() {
     let mut stage = Stage::new("hook-down");
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    stage.plan.contacts.push_str(&format!(
+    let another = format!(
         "\n[[contact]]\nrole = \"database administrator\"\n[[contact.webhook]]\nurl = \"http://127.0.0.1:{port}/\"\n"
-    ));
+    );
+    stage.plan.contacts.push_str(&another);
     refused(&stage, &["webhook", "refused"]);
 }
 

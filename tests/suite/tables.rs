@@ -8,8 +8,15 @@ use crate::stage::{DROP, QUARANTINE, Stage};
 /// The report of a migration that was rolled back by the only rung.
 #[track_caller]
 fn rolled_back(stage: &Stage, migration: &str) -> serde_json::Value {
-    stage.guard_sql(migration).expect(20);
+    let report = rolled_back_to(stage, migration);
     stage.assert_originals_whole();
+    report
+}
+
+/// The same, where the migration has left something on the originals.
+#[track_caller]
+fn rolled_back_to(stage: &Stage, migration: &str) -> serde_json::Value {
+    stage.guard_sql(migration).expect(20);
     let report = stage.report();
     assert_eq!(report["outcome"], "recovered");
     assert_eq!(report["rungs"].as_array().unwrap().len(), 1, "{report:#}");
@@ -165,13 +172,12 @@ fn a_table_from_before_the_migration_is_not_touched() {
 #[test]
 fn a_column_added_to_an_original_is_not_dropped_with_the_tables() {
     let stage = Stage::new("column-added");
-    let output = stage.guard_sql(&format!("{BREAKING}; alter table posts add page bigint references pages (id)"));
-    let report = stage.report();
-    // The foreign key of an original hangs on a new table. What goes is the migration's; the rows of the originals
-    // and their columns stay, whatever comes of it.
-    assert_eq!(stage.database.value("select count(*) from posts"), "20");
-    assert_eq!(stage.database.value("select count(page) from posts"), "0");
-    assert!(matches!(output.code, 20 | 21), "{report:#}");
+    let report =
+        rolled_back_to(&stage, &format!("{BREAKING}; alter table posts add page bigint references pages (id)"));
+    // The foreign key goes, which would tie an original to what was moved away. The column is told, and stays.
+    assert_eq!(report["remains"]["added"], serde_json::json!(["column page of public.posts"]));
+    assert_eq!(stage.database.value("select count(*) from posts where page is null"), "20");
+    assert!(stage.new_tables().iter().all(|table| table.starts_with("rollbackd_20")), "{:?}", stage.new_tables());
 }
 
 #[test]
@@ -184,4 +190,64 @@ fn what_hangs_on_the_tables_goes_along() {
             where nspname = 'public' and relkind in ('r', 'v', 'm') order by 1";
         assert_eq!(stage.database.sql(left), ["comments", "popular", "posts", "profiles"], "{name}");
     }
+}
+
+#[test]
+fn one_rung_waits_and_the_next_does_not() {
+    let mut stage = Stage::new("lock-next");
+    stage.database.superuser().sql(&format!("grant pg_signal_backend to \"{}\"", stage.variables()["PGUSER"]));
+    let waiting = QUARANTINE.replace("\"10s\"", "\"1s\"");
+    stage.plan.rungs = waiting + &QUARANTINE.replace("\"10s\"", "\"20s\"\non_blocked = \"terminate\"");
+    let holder = stage.database.sit_down();
+    let guard = stage.start_guard_sql(BREAKING);
+    stage.wait_for_table("pages");
+    holder.sql("begin; select * from pages");
+    guard.end().expect(20);
+    let rungs = stage.report()["rungs"].clone();
+    assert!(rungs[0]["failure"].as_str().unwrap().contains("locks were held by"), "{rungs:#}");
+    assert_eq!(rungs[1]["result"], "recovered");
+    stage.assert_originals_whole();
+}
+
+#[test]
+fn a_protected_schema_is_not_touched() {
+    let mut stage = Stage::new("protected");
+    stage.database.sql("create schema auth; create table auth.users (id bigint primary key)");
+    stage.plan.change("lock_timeout", "protected_schemas = [\"auth\"]\nlock_timeout");
+    rolled_back(&stage, &format!("{BREAKING}; create table auth.tokens (id bigint)"));
+    let left: Vec<String> = stage.new_tables().into_iter().filter(|table| table.starts_with("auth.")).collect();
+    assert_eq!(left, ["auth.tokens", "auth.users"]);
+}
+
+#[test]
+fn a_view_from_before_that_looks_at_a_new_table_is_not_dropped() {
+    let mut stage = Stage::new("survivor");
+    stage.plan.rungs = DROP.to_owned();
+    let redefine = "create or replace view popular as
+        select p.id, count(*) from posts p join pages c on c.post = p.id group by p.id";
+    stage.guard_sql(&format!("{BREAKING}; {redefine}")).expect(21);
+    let report = stage.report();
+    let failure = report["rungs"][0]["failure"].as_str().unwrap();
+    assert!(failure.contains("popular") && failure.contains("nothing was changed"), "{failure}");
+    assert_eq!(stage.new_tables(), ["public.media_files", "public.pages"]);
+    assert_eq!(stage.database.value("select count(*) from popular"), "7");
+}
+
+#[test]
+fn rows_that_the_migration_took_are_missed() {
+    let stage = Stage::new("rows-gone");
+    stage.guard_sql(&format!("{BREAKING}; delete from comments where id > 50")).expect(21);
+    let report = stage.report();
+    let failure = report["rungs"][0]["failure"].as_str().unwrap();
+    assert!(failure.contains("comments") && failure.contains("50") && failure.contains("60"), "{failure}");
+    assert!(stage.path("maintenance").exists(), "traffic stays stopped");
+    assert_eq!(stage.database.value("select count(*) from comments"), "50");
+}
+
+#[test]
+fn rows_that_customers_wrote_are_theirs() {
+    let mut stage = Stage::new("rows-new");
+    stage.plan.change("default = \"exact\"", "default = \"grow_only\"");
+    stage.guard_sql(&format!("{BREAKING}; insert into comments (post, body) values (1, 'meanwhile')")).expect(20);
+    assert_eq!(stage.database.value("select count(*) from comments"), "61");
 }

@@ -188,14 +188,13 @@ impl Inside {
     async fn posts(&self) -> Result<Value, String> {
         let ill_when = self.ill_when.lock().unwrap().clone();
         let mut kept = self.client.lock().await;
-        let client = match kept.take().filter(|client| !client.is_closed()) {
-            Some(client) => client,
-            None => {
-                let (client, connection) =
-                    tokio_postgres::connect(&self.url, NoTls).await.map_err(|error| error.to_string())?;
-                runtime().spawn(connection);
-                client
-            }
+        let client = if let Some(client) = kept.take().filter(|client| !client.is_closed()) {
+            client
+        } else {
+            let (client, connection) =
+                tokio_postgres::connect(&self.url, NoTls).await.map_err(|error| error.to_string())?;
+            runtime().spawn(connection);
+            client
         };
         let query = format!("select id, {ill_when} from public.posts order by id limit 3");
         let rows = client.query(&query, &[]).await.map_err(|error| error.to_string())?;

@@ -69,9 +69,9 @@ impl Sitting {
         let work = async { tokio::time::timeout(super::PATIENCE, self.0.simple_query(statements)).await };
         let answer = runtime().block_on(work).map_err(|_elapsed| "no answer in time".to_owned())?;
         let messages = answer.map_err(|error| error.as_db_error().map_or(error.to_string(), ToString::to_string))?;
-        let row = |message| match message {
-            SimpleQueryMessage::Row(row) => Some(row.get(row.len() - 1).unwrap_or_default().to_owned()),
-            _ => None,
+        let row = |message| {
+            let SimpleQueryMessage::Row(row) = message else { return None };
+            Some(row.get(row.len() - 1).unwrap_or_default().to_owned())
         };
         Ok(messages.into_iter().filter_map(row).collect())
     }
@@ -129,7 +129,7 @@ impl Database {
         Sitting::open(&format!("{server}/{}?sslmode=disable", name.replace('+', "%20")))
     }
 
-    /// The variables in which psql and pg_dump look.
+    /// The variables in which `psql` and `pg_dump` look.
     pub(super) fn environment(&self) -> BTreeMap<String, String> {
         [
             ("PGHOST", "127.0.0.1"),
@@ -143,8 +143,14 @@ impl Database {
     }
 
     /// All tables of people's, as `schema.table`, in order.
+    #[track_caller]
     pub(crate) fn tables(&self) -> Vec<String> {
-        self.sql(
+        self.try_tables().unwrap()
+    }
+
+    /// The same, when the server may be gone.
+    pub(super) fn try_tables(&self) -> Result<Vec<String>, String> {
+        self.sitting.ask(
             "select schemaname || '.' || tablename from pg_tables
              where schemaname not in ('pg_catalog', 'information_schema') order by 1",
         )

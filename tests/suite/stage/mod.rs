@@ -25,7 +25,7 @@ use rollbackd::clock::Stopwatch;
 use tokio::runtime::Runtime;
 
 pub(crate) use self::application::{Application, Mood};
-pub(crate) use self::database::{Database, Facts, Sitting};
+pub(crate) use self::database::{Database, Facts};
 pub(crate) use self::hooks::Hooks;
 pub(crate) use self::mail::{Behaviour, Mail};
 pub(crate) use self::plan::{DROP, Plan, QUARANTINE, script};
@@ -171,6 +171,26 @@ impl Stage {
     pub(crate) fn new_tables(&self) -> Vec<String> {
         let all = self.database.tables().into_iter();
         all.filter(|table| !database::ORIGINALS.iter().any(|original| *table == format!("public.{original}"))).collect()
+    }
+
+    /// The files on the stage, whatever wrote them, in which one of these texts stands.
+    pub(crate) fn files_that_hold(&self, texts: &[&str]) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut directories = vec![self.directory().to_owned()];
+        while let Some(directory) = directories.pop() {
+            for entry in std::fs::read_dir(directory).unwrap() {
+                let (path, kind) = entry.map(|entry| (entry.path(), entry.file_type().unwrap())).unwrap();
+                if kind.is_dir() {
+                    directories.push(path);
+                } else if kind.is_file() {
+                    let bytes = std::fs::read(&path).unwrap();
+                    if texts.iter().any(|text| bytes.windows(text.len()).any(|window| window == text.as_bytes())) {
+                        found.push(path);
+                    }
+                }
+            }
+        }
+        found
     }
 
     /// The processes that were started on this stage and still run, rollbackd itself among them: `pid command`.

@@ -26,6 +26,101 @@ pub(crate) fn script(command: &str) -> String {
     format!("\n[[rollback.rung]]\nkind = \"script\"\ncommand = [{command:?}]\ntimeout = \"10s\"\nidempotent = false\n")
 }
 
+// The pieces; `APP` and `HOOK` stand for the addresses of the application and the webhook receiver.
+const DATABASE: &str = r#"
+[database]
+url = { env = "STAGE_DATABASE_URL" }
+original_tables = ["profiles", "posts", "comments"]
+connect_timeout = "5s"
+statement_timeout = "20s"
+lock_timeout = "100ms"
+"#;
+const WINDOW: &str = r#"
+[window]
+duration = "1m"
+soak = "1s"
+on_command_failure = "rollback"
+"#;
+const PREFLIGHT: &str = r#"
+[preflight]
+healthy_for = "300ms"
+"#;
+const BACKUP: &str = r#"
+[backup]
+directory = "backups"
+jobs = 1
+keep = 2
+"#;
+const DECISION: &str = r#"
+[decision]
+confirm = "0s"
+blind_after = "500ms"
+"#;
+const SIGNALS: &str = r#"
+[[signal]]
+name = "api"
+every = "100ms"
+timeout = "3s"
+[signal.http]
+url = "http://APP/api/posts"
+json = [{ pointer = "/0/id", exists = true }]
+"#;
+const RULES: &str = r#"
+[[rule]]
+name = "api is down"
+signal = "api"
+consecutive = 3
+then = "rollback"
+"#;
+const ROLLBACK: &str = r#"
+[rollback]
+budget = "1m"
+approval = "none"
+repeat_page = "1m"
+grace = "300ms"
+"#;
+const GATES: &str = r#"
+[[rollback.gate]]
+name = "edge"
+canary = "http://APP/health"
+timeout = "5s"
+[rollback.gate.file]
+path = "maintenance"
+"#;
+const CHECKS: &str = r#"
+[[verify]]
+kind = "tables"
+retries = 1
+every = "100ms"
+[[verify]]
+kind = "integrity"
+default = "exact"
+retries = 1
+every = "100ms"
+[[verify]]
+kind = "auth"
+url = "http://APP/auth/v1"
+email = "watchdog@shop.example"
+password = { env = "STAGE_PASSWORD" }
+retries = 2
+every = "100ms"
+[[verify]]
+kind = "http"
+name = "posts are served"
+url = "http://APP/api/posts"
+json = [{ pointer = "/0/id", exists = true }]
+retries = 2
+every = "100ms"
+"#;
+const CONTACTS: &str = r#"
+[[contact]]
+role = "system administrator"
+name = "Operations"
+severity = "info"
+[[contact.webhook]]
+url = "HOOK"
+"#;
+
 /// The pieces, in the order of the file.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
@@ -61,126 +156,22 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(super) fn new(app: &Application, hooks: &Hooks) -> Self {
-        let (app, hook) = (app.address(), hooks.url());
-        let piece = |text: &str| text.replace("APP", &app.to_string()).replace("HOOK", &hook);
+        let (app, hook) = (app.address().to_string(), hooks.url());
+        let piece = |text: &str| text.replace("APP", &app).replace("HOOK", &hook);
         Self {
-            top: piece("name = \"shop\"\nstate_dir = \"state\"\n"),
-            database: piece(
-                r#"
-[database]
-url = { env = "STAGE_DATABASE_URL" }
-original_tables = ["profiles", "posts", "comments"]
-connect_timeout = "5s"
-statement_timeout = "20s"
-lock_timeout = "100ms"
-"#,
-            ),
-            window: piece(
-                r#"
-[window]
-duration = "1m"
-soak = "1s"
-on_command_failure = "rollback"
-"#,
-            ),
-            preflight: piece(
-                r#"
-[preflight]
-healthy_for = "300ms"
-"#,
-            ),
-            backup: piece(
-                r#"
-[backup]
-directory = "backups"
-jobs = 1
-keep = 2
-"#,
-            ),
-            decision: piece(
-                r#"
-[decision]
-confirm = "0s"
-blind_after = "500ms"
-"#,
-            ),
-            signals: piece(
-                r#"
-[[signal]]
-name = "api"
-every = "100ms"
-timeout = "3s"
-[signal.http]
-url = "http://APP/api/posts"
-json = [{ pointer = "/0/id", exists = true }]
-"#,
-            ),
-            rules: piece(
-                r#"
-[[rule]]
-name = "api is down"
-signal = "api"
-consecutive = 3
-then = "rollback"
-"#,
-            ),
-            rollback: piece(
-                r#"
-[rollback]
-budget = "1m"
-approval = "none"
-repeat_page = "1m"
-grace = "300ms"
-"#,
-            ),
-            gates: piece(
-                r#"
-[[rollback.gate]]
-name = "edge"
-canary = "http://APP/health"
-timeout = "5s"
-[rollback.gate.file]
-path = "maintenance"
-"#,
-            ),
-            rungs: QUARANTINE.to_owned(),
-            checks: piece(
-                r#"
-[[verify]]
-kind = "tables"
-retries = 1
-every = "100ms"
-[[verify]]
-kind = "integrity"
-default = "exact"
-retries = 1
-every = "100ms"
-[[verify]]
-kind = "auth"
-url = "http://APP/auth/v1"
-email = "watchdog@shop.example"
-password = { env = "STAGE_PASSWORD" }
-retries = 2
-every = "100ms"
-[[verify]]
-kind = "http"
-name = "posts are served"
-url = "http://APP/api/posts"
-json = [{ pointer = "/0/id", exists = true }]
-retries = 2
-every = "100ms"
-"#,
-            ),
-            contacts: piece(
-                r#"
-[[contact]]
-role = "system administrator"
-name = "Operations"
-severity = "info"
-[[contact.webhook]]
-url = "HOOK"
-"#,
-            ),
+            top: "name = \"shop\"\nstate_dir = \"state\"\n".to_owned(),
+            database: piece(DATABASE),
+            window: piece(WINDOW),
+            preflight: piece(PREFLIGHT),
+            backup: piece(BACKUP),
+            decision: piece(DECISION),
+            signals: piece(SIGNALS),
+            rules: piece(RULES),
+            rollback: piece(ROLLBACK),
+            gates: piece(GATES),
+            rungs: piece(QUARANTINE),
+            checks: piece(CHECKS),
+            contacts: piece(CONTACTS),
             services: String::new(),
         }
     }
@@ -196,15 +187,17 @@ url = "HOOK"
 
     /// The window runs this command.
     pub(crate) fn command(&mut self, words: &[String]) {
-        self.window.push_str(&format!("command = {words:?}\n"));
+        let command = format!("command = {words:?}\n");
+        self.window.push_str(&command);
     }
 
     /// The contact gets mail too, from a server on this port.
     pub(crate) fn mail(&mut self, port: u16) {
         self.change("severity = \"info\"\n", "severity = \"info\"\nemail = [\"ops@shop.example\"]\n");
-        self.services.push_str(&format!(
+        let smtp = format!(
             "\n[smtp]\nhost = \"127.0.0.1\"\nport = {port}\ntls = \"none\"\nfrom = \"rollbackd <rollbackd@shop.example>\"\n"
-        ));
+        );
+        self.services.push_str(&smtp);
     }
 
     /// The whole file.

@@ -49,11 +49,6 @@ pub(crate) struct Running {
 pub(crate) type Daemon = Running;
 
 impl Running {
-    /// Its process id.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
@@ -113,7 +108,7 @@ impl Stage {
 
     fn start_program(&self, program: &str, name: &str, arguments: &[&str]) -> Running {
         let file = |kind: &str| {
-            let number = (0..).find(|n| !self.path(&format!("{name}-{n}.{kind}")).exists()).unwrap();
+            let number = (0..1000).find(|n| !self.path(&format!("{name}-{n}.{kind}")).exists()).unwrap();
             let path = self.path(&format!("{name}-{number}.{kind}"));
             (OpenOptions::new().create_new(true).append(true).open(&path).unwrap(), path)
         };
@@ -228,10 +223,8 @@ impl Stage {
             return serde_json::from_value(window["records"].take()).map_err(|error| error.to_string());
         }
         let (_journal, mut entries) = RedbJournal::open_existing(&self.state()).map_err(|error| error.to_string())?;
-        let newest = entries.iter().rev().find_map(|entry| match &entry.record {
-            Record::WindowOpened { id, .. } => Some(id.clone()),
-            _ => None,
-        });
+        let newest = entries.iter().rfind(|entry| matches!(entry.record, Record::WindowOpened { .. }));
+        let newest = newest.and_then(|entry| entry.window.clone());
         entries.retain(|entry| entry.window.is_some() && entry.window == newest);
         Ok(entries)
     }
@@ -244,6 +237,7 @@ impl Stage {
     }
 
     /// What a failed test leaves to look at.
+    #[expect(clippy::print_stderr, reason = "this is for whoever reads of the failure")]
     pub(super) fn show(&self) {
         let mut files: Vec<PathBuf> =
             std::fs::read_dir(self.directory()).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -256,8 +250,7 @@ impl Stage {
                 eprintln!("--- {}\n{shown}", file.file_name().unwrap().display());
             }
         }
-        eprintln!("--- notices: {:?}", self.hooks.events());
-        eprintln!("--- tables: {:?}", self.database.tables());
+        eprintln!("--- notices: {:?}\n--- tables: {:?}", self.hooks.events(), self.database.try_tables());
     }
 }
 

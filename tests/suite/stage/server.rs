@@ -13,8 +13,13 @@ use super::{own_directory, runtime};
 /// A server that a stage plays on.
 pub(super) enum Server {
     Shared(&'static Cluster),
-    // The directory goes after the server.
-    Own(Box<Cluster>, tempfile::TempDir),
+    Own(Box<Own>),
+}
+
+/// The directory goes after the server.
+pub(super) struct Own {
+    cluster: Cluster,
+    _directory: tempfile::TempDir,
 }
 
 impl Server {
@@ -39,13 +44,13 @@ impl Server {
     pub(super) fn own() -> Self {
         let directory = own_directory("server");
         let cluster = runtime().block_on(Cluster::start(&directory.path().join("c"))).expect("a server");
-        Self::Own(Box::new(cluster), directory)
+        Self::Own(Box::new(Own { cluster, _directory: directory }))
     }
 
     pub(super) fn own_mut(&mut self) -> &mut Cluster {
         match self {
             Self::Shared(_) => panic!("this server is not the test's own: see Stage::alone"),
-            Self::Own(cluster, _) => cluster,
+            Self::Own(own) => &mut own.cluster,
         }
     }
 }
@@ -56,12 +61,12 @@ impl Deref for Server {
     fn deref(&self) -> &Cluster {
         match self {
             Self::Shared(cluster) => cluster,
-            Self::Own(cluster, _) => cluster,
+            Self::Own(own) => &own.cluster,
         }
     }
 }
 
-/// `PATH` with the server's own psql and pg_dump first.
+/// `PATH` with the server's own `psql` and `pg_dump` first.
 pub(super) fn path() -> String {
     let binaries = programs::server_binaries().expect("PostgreSQL is installed");
     format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap_or_default())
