@@ -191,6 +191,7 @@ impl Driver {
     pub async fn run(mut self, mut inbox: Inbox) -> End {
         self.parts.entries = Vec::new();
         let version = env!("CARGO_PKG_VERSION").to_owned();
+        self.recover_processes().await;
         self.handle(Event::Restarted { version }).await.ok();
         self.look().await;
         loop {
@@ -235,6 +236,21 @@ impl Driver {
     /// Whether this runs on a configuration whose window is settled.
     fn is_leaving(&self) -> bool {
         self.parts.until_settled && self.state.window.is_none()
+    }
+
+    /// Finds the processes that the last life started and could not write down any more: they must not be taken for gone.
+    async fn recover_processes(&mut self) {
+        let Some(window) = &self.state.window else { return };
+        let lost = window.in_flight.iter().filter(|running| running.process.is_none() && running.step.starts_process());
+        let found: Vec<Event> = lost
+            .filter_map(|running| {
+                let process = self.parts.adapters.lost_process(&window.id, running.number)?;
+                Some(Event::ProcessStarted { step: running.number, process })
+            })
+            .collect();
+        for event in found {
+            self.handle(event).await.ok();
+        }
     }
 
     /// Lets a short step in flight reach its end and writes that down, without starting another. What may take long

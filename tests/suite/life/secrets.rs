@@ -55,11 +55,10 @@ fn no_secret_is_found_after_a_rollback() {
     let app = stage.app.address();
     let user_and_query = format!("http://me:{}@{app}/api/posts?key={}", SECRETS[2].1, SECRETS[1].1);
     stage.set("SECRET_URL", user_and_query);
-    stage.plan.signals = format!(
-        "[[signal]]\nname = \"api\"\nevery = \"100ms\"\n[signal.http]\nurl = {{ env = \"SECRET_URL\" }}\n\
-         headers = {{ authorization = {{ env = \"SECRET_HEADER\" }} }}\nbody = {{ env = \"SECRET_BODY\" }}\n\
-         method = \"GET\"\n"
-    );
+    stage.plan.signals =
+        "[[signal]]\nname = \"api\"\nevery = \"100ms\"\n[signal.http]\nurl = { env = \"SECRET_URL\" }\n\
+        headers = { authorization = { env = \"SECRET_HEADER\" } }\nbody = { env = \"SECRET_BODY\" }\nmethod = \"GET\"\n"
+            .to_owned();
     stage.plan.change(
         "email = \"watchdog@shop.example\"",
         "apikey = { env = \"SECRET_APIKEY\" }\nemail = \"watchdog@shop.example\"",
