@@ -3,6 +3,7 @@
 //! `rollbackd run` and `rollbackd guard` are the same runtime; they differ in who opens the window and in when it
 //! is over. Nothing is decided here.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use anyhow::{Context, anyhow};
 use rollbackd_core::plan::Plan;
 use rollbackd_core::run::event::{Ask, Refusal, Request};
 use rollbackd_core::run::record::Entry;
-use rollbackd_core::run::state::State;
+use rollbackd_core::run::state::Window;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -153,35 +154,31 @@ impl Runtime {
     }
 }
 
-/// The entries of a journal.
-///
-/// # Errors
-/// Why it cannot be read.
-pub async fn read_all(journal: &Arc<dyn Journal>) -> anyhow::Result<Vec<Entry>> {
-    let journal = Arc::clone(journal);
-    Ok(tokio::task::spawn_blocking(move || journal.read_from(1)).await??)
-}
-
-/// The configuration to run with: the frozen one while its window is not settled.
+/// The configuration to run with while a window is open: the one that it opened with.
 ///
 /// # Errors
 /// When the frozen copy is missing or cannot be used any more.
-pub fn choose(current: Config, state: &State) -> anyhow::Result<(Arc<Config>, Use)> {
-    match &state.window {
-        Some(window) if window.plan.config_sha256 != current.sha256 => {
-            let config =
-                frozen::recall(&current.state_dir, &window.plan.config_sha256, &current.path).with_context(|| {
-                    format!("window {} is not settled and needs the configuration it opened with", window.id)
-                })?;
-            tracing::warn!(
-                event = "config.frozen",
-                window = window.id,
-                "the configuration has changed; the window that is open goes on with its own"
-            );
-            Ok((Arc::new(config), Use::UntilSettled))
-        }
-        Some(_) | None => Ok((Arc::new(current), Use::Daemon)),
+pub fn choose(current: Config, open: &Window) -> anyhow::Result<(Arc<Config>, Use)> {
+    if open.plan.config_sha256 == current.sha256 {
+        return Ok((Arc::new(current), Use::Daemon));
     }
+    let config = thaw(&current.state_dir, &current.path, open)?;
+    Ok((Arc::new(config), Use::UntilSettled))
+}
+
+/// The configuration that a window opened with. `path` is where the current one is.
+///
+/// # Errors
+/// When the frozen copy is missing or cannot be used any more.
+pub fn thaw(state_dir: &Path, path: &Path, open: &Window) -> anyhow::Result<Config> {
+    let config = frozen::recall(state_dir, &open.plan.config_sha256, path)
+        .with_context(|| format!("window {} is not settled and needs the configuration it opened with", open.id))?;
+    tracing::warn!(
+        event = "config.frozen",
+        window = open.id,
+        "the configuration has changed; the window that is open goes on with its own"
+    );
+    Ok(config)
 }
 
 /// This machine's name, for notices.

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rollbackd_core::run::record::Entry;
 use rollbackd_core::run::state::State;
@@ -13,9 +14,15 @@ use serde::Deserialize;
 use super::client::Client;
 use super::exit::{Exit, Stop};
 use super::output::say;
+use crate::clock::Stopwatch;
 use crate::config;
 use crate::journal::redb::RedbJournal;
 use crate::journal::{Journal, OpenError};
+
+/// How long somebody who only looks may have the journal …
+const A_MOMENT: Duration = Duration::from_secs(2);
+/// … and how often it is tried.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// A configuration's name and state directory.
 #[derive(Debug)]
@@ -77,7 +84,7 @@ pub(super) fn load(path: &Path) -> Result<config::model::Config, Stop> {
 
 /// The journal, for as long as this process works with it.
 pub(super) fn open_journal(state_dir: &Path) -> Result<(Arc<dyn Journal>, Vec<Entry>), Stop> {
-    match RedbJournal::open(state_dir) {
+    match patiently(|| RedbJournal::open(state_dir)) {
         Ok((journal, entries)) => Ok((Arc::new(journal), entries)),
         Err(error) => Err(Stop::new(refusal(&error), error.to_string())),
     }
@@ -89,10 +96,21 @@ pub(super) fn state_of(entries: &[Entry]) -> State {
 }
 
 fn read_journal(state_dir: &Path) -> Result<Vec<Entry>, Stop> {
-    match RedbJournal::open_existing(state_dir) {
+    match patiently(|| RedbJournal::open_existing(state_dir)) {
         Ok((_, entries)) => Ok(entries),
         Err(OpenError::Absent { .. }) => Ok(Vec::new()),
         Err(error) => Err(Stop::new(refusal(&error), error.to_string())),
+    }
+}
+
+/// Who only looks, while no daemon runs, has the journal for a moment; a daemon keeps it.
+fn patiently<T>(open: impl Fn() -> Result<T, OpenError>) -> Result<T, OpenError> {
+    let watch = Stopwatch::start();
+    loop {
+        match open() {
+            Err(OpenError::Held { .. }) if watch.elapsed() < A_MOMENT => std::thread::sleep(AGAIN),
+            opened => return opened,
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use super::client::Unanswered;
 use super::output::Terminal;
 use super::place::{self, Place};
 use super::{Exit, Json, Stop};
+use crate::server::view::unify_times;
 use crate::verify::{self, Context};
 
 /// Time for one stage, whatever its checks say.
@@ -48,7 +49,9 @@ pub(super) async fn run(path: &Path, arguments: Arguments, terminal: &mut Termin
     let exit = if passed { Exit::Done } else { Exit::Failed };
     let baseline_at = baseline.map(|baseline| baseline.at);
     if arguments.json.json {
-        terminal.print_json(&Answer { passed, baseline_at, checks })?;
+        let mut answer = serde_json::to_value(Answer { passed, baseline_at, checks })?;
+        unify_times(&mut answer);
+        terminal.print_json(&answer)?;
         return Ok(exit);
     }
     let compared = match baseline_at {

@@ -23,6 +23,7 @@ mod signal;
 #[cfg(test)]
 mod tests;
 mod value;
+pub mod veil;
 mod verify;
 mod window;
 
@@ -42,6 +43,7 @@ use problem::{Problem, Weight};
 use reference::reason;
 use section::{Document, Section, Surroundings};
 use value::{Text, Value};
+use veil::Veil;
 
 /// The longest configuration that is read.
 const LONGEST: u64 = 1024 * 1024;
@@ -98,6 +100,7 @@ fn read(
     let (parsed, syntax) = DeTable::parse_recoverable(&text);
     let document = Document::new(&text, Surroundings { directory: &directory, variable, frozen });
     let parts = parts(Section::top(&document, parsed.get_ref()));
+    let veil = document.veil();
     let (mut problems, secrets) = document.into_findings();
     if !syntax.is_empty() {
         problems = with_syntax(&text, &syntax, problems);
@@ -110,7 +113,7 @@ fn read(
     let warnings = Problems::new(path, &text, &secrets, warnings);
     let sha256 = format!("{:x}", Sha256::digest(text.as_bytes()));
     let source = Arc::new(Secret::new(text));
-    Ok(Loaded { config: Config { path: absolute, directory, source, sha256, ..parts }, warnings })
+    Ok(Loaded { config: Config { path: absolute, directory, source, sha256, veil, ..parts }, warnings })
 }
 
 /// Problems of the syntax, and those others that hold whatever the broken lines were meant to say.
@@ -182,6 +185,7 @@ fn parts(mut top: Section<'_>) -> Option<Config> {
         directory: PathBuf::new(),
         source: Arc::new(Secret::new("")),
         sha256: String::new(),
+        veil: Veil::default(),
         name: name?,
         state_dir: state_dir?,
         database: database?,

@@ -17,6 +17,8 @@ use rollbackd_core::plan::{
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use super::veil::Veil;
+
 /// A value that is never shown. `Debug` prints `***`.
 #[derive(Clone)]
 pub struct Secret(SecretString);
@@ -110,6 +112,8 @@ pub struct Config {
     pub source: Arc<Secret>,
     /// SHA-256 of the text, in hex.
     pub sha256: String,
+    /// Covers every secret in it.
+    pub veil: Veil,
     /// `name`.
     pub name: String,
     /// `state_dir`.

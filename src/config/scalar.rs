@@ -56,7 +56,10 @@ impl<'a> Value<'a> {
     /// A string that is never shown.
     pub(super) fn secret(self, expected: &str) -> Option<Secret> {
         self.hide_unless_referenced();
-        Some(Secret::new(self.filled(expected)?.value))
+        let doc = self.doc;
+        let value = self.filled(expected)?.value;
+        doc.keep(&value);
+        Some(Secret::new(value))
     }
 
     /// One of some words.
@@ -182,6 +185,9 @@ impl<'a> Value<'a> {
         }
         for argument in arguments {
             script_exists(argument, directory);
+            if argument.reference.is_some() {
+                doc.keep(&argument.value);
+            }
         }
         let shown = words
             .iter()
@@ -241,6 +247,7 @@ impl<'a> Value<'a> {
                 text.refuse::<()>(message, "not a header's value", "accepted: one line of visible ASCII");
                 continue;
             }
+            text.doc.keep(&text.value);
             headers.insert(name, Secret::new(text.value));
         }
         Some(headers)
@@ -257,13 +264,33 @@ impl<'a> Value<'a> {
 impl Text<'_> {
     /// For text that is, or was meant as, a URL: keeps the password in it out of sight, here and wherever else it stands.
     pub(super) fn hide_password(&self) {
+        self.keep_parameters();
         let Some((user, _)) = self.value.rsplit_once('@') else { return };
         let user = user.split_once("://").map_or(user, |(_, user)| user);
         let Some((_, password)) = user.split_once(':') else { return };
+        self.doc.keep(password);
+        self.doc.keep(&decoded(password));
         if self.reference.is_none() && !password.is_empty() {
             self.doc.hide(self.span_of(password));
         }
     }
+
+    /// Takes note of the parameters of a URL that sound secret.
+    fn keep_parameters(&self) {
+        let Some((_, query)) = self.value.split_once('?') else { return };
+        for (name, value) in query.split('&').filter_map(|parameter| parameter.split_once('=')) {
+            if redact::sounds_secret(name) || name.to_lowercase().ends_with("key") {
+                self.doc.keep(value);
+                self.doc.keep(&decoded(value));
+            }
+        }
+    }
+}
+
+/// A part of a URL without its percent signs.
+fn decoded(part: &str) -> String {
+    let literal = part.replace('+', "%2B").replace('&', "%26").replace('=', "%3D");
+    url::form_urlencoded::parse(literal.as_bytes()).next().map(|(name, _)| name.into_owned()).unwrap_or_default()
 }
 
 /// The program as it will be started: as it is when it is in `PATH`, otherwise its absolute path.

@@ -13,10 +13,12 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::model::Secret;
 use super::near;
 use super::problem::{Problem, Weight};
 use super::redact::{quoted, sounds_secret};
 use super::value::Value;
+use super::veil::Veil;
 
 /// What a configuration may refer to outside its own text.
 pub(super) struct Surroundings<'a> {
@@ -37,14 +39,15 @@ pub(super) struct Document<'a> {
     pub(super) surroundings: Surroundings<'a>,
     problems: RefCell<Vec<Problem>>,
     secrets: RefCell<Vec<Range<usize>>>,
+    kept: RefCell<Vec<Secret>>,
     empty: DeTable<'a>,
 }
 
 impl<'a> Document<'a> {
     /// A document about which nothing is known yet.
     pub(super) fn new(text: &'a str, surroundings: Surroundings<'a>) -> Self {
-        let (problems, secrets) = (RefCell::default(), RefCell::default());
-        Self { text, surroundings, problems, secrets, empty: DeTable::new() }
+        let (problems, secrets, kept) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Self { text, surroundings, problems, secrets, kept, empty: DeTable::new() }
     }
 
     /// Takes note of a problem.
@@ -66,6 +69,16 @@ impl<'a> Document<'a> {
         let inner = raw.trim_start_matches(['"', '\'']);
         let start = span.start + (raw.len() - inner.len());
         self.secrets.borrow_mut().push(start..start + inner.trim_end_matches(['"', '\'']).len());
+    }
+
+    /// Takes note of a value that no one may see, wherever it was read from.
+    pub(super) fn keep(&self, secret: &str) {
+        self.kept.borrow_mut().push(Secret::new(secret));
+    }
+
+    /// The values that no one may see.
+    pub(super) fn veil(&self) -> Veil {
+        Veil::new(self.kept.borrow().clone())
     }
 
     /// What was found.

@@ -54,6 +54,11 @@ pub trait Adapters: Send + Sync + 'static {
     /// Performs a step. Bounded by its time; ends early when it is asked to.
     fn perform(self: Arc<Self>, assignment: Assignment) -> Boxed<'static, Outcome>;
 
+    /// The process that a step started, where a life ended before it could be written down.
+    fn lost_process(&self, _window: &str, _step: u64) -> Option<Process> {
+        None
+    }
+
     /// Delivers a notice on one channel, however long it takes. `Err`: why it can never be delivered this way.
     fn deliver(
         self: Arc<Self>,

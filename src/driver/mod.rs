@@ -51,6 +51,8 @@ const SAMPLES_SHOWN_EVERY: Duration = Duration::from_millis(100);
 const JOURNAL_RETRY: Duration = Duration::from_secs(1);
 /// How long a step in flight may take to end when the loop is asked to.
 const DRAIN: Duration = Duration::from_secs(20);
+/// How long notices of a settled window may take before the current configuration is taken over.
+const FAREWELL: Duration = Duration::from_secs(10);
 /// An opening that is older than this when it is seen was missed.
 const ON_TIME: SignedDuration = SignedDuration::from_secs(90);
 
@@ -119,6 +121,8 @@ pub struct Driver {
     ready: Result<(), String>,
     shown_at: Instant,
     show: Show,
+    /// Since when the window is settled for which this runs.
+    settled_at: Option<Instant>,
 }
 
 /// What has changed since the last snapshot.
@@ -177,6 +181,7 @@ impl Driver {
             ready,
             shown_at: Instant::now(),
             show: Show::Records,
+            settled_at: None,
         };
         (driver, watch)
     }
@@ -186,10 +191,11 @@ impl Driver {
     pub async fn run(mut self, mut inbox: Inbox) -> End {
         self.parts.entries = Vec::new();
         let version = env!("CARGO_PKG_VERSION").to_owned();
+        self.recover_processes().await;
         self.handle(Event::Restarted { version }).await.ok();
         self.look().await;
         loop {
-            if self.parts.until_settled && self.state.window.is_none() && self.effects.only_deliveries() {
+            if self.is_through() {
                 self.effects.leave();
                 return End::Settled;
             }
@@ -214,6 +220,36 @@ impl Driver {
                 () = tokio::time::sleep(wake) => self.look().await,
                 () = tokio::time::sleep(show), if self.show != Show::Nothing => {}
             }
+        }
+    }
+
+    /// Whether the window for which this runs is settled, and what is owed is delivered or has had its time: its contacts
+    /// and servers may be gone from the configuration that comes next.
+    fn is_through(&mut self) -> bool {
+        if !self.is_leaving() || !self.effects.only_deliveries() {
+            return false;
+        }
+        let since = *self.settled_at.get_or_insert_with(Instant::now);
+        self.state.owed.is_empty() || since.elapsed() >= FAREWELL
+    }
+
+    /// Whether this runs on a configuration whose window is settled.
+    fn is_leaving(&self) -> bool {
+        self.parts.until_settled && self.state.window.is_none()
+    }
+
+    /// Finds the processes that the last life started and could not write down any more: they must not be taken for gone.
+    async fn recover_processes(&mut self) {
+        let Some(window) = &self.state.window else { return };
+        let lost = window.in_flight.iter().filter(|running| running.process.is_none() && running.step.starts_process());
+        let found: Vec<Event> = lost
+            .filter_map(|running| {
+                let process = self.parts.adapters.lost_process(&window.id, running.number)?;
+                Some(Event::ProcessStarted { step: running.number, process })
+            })
+            .collect();
+        for event in found {
+            self.handle(event).await.ok();
         }
     }
 
@@ -259,7 +295,7 @@ impl Driver {
     }
 
     fn due(&self, now: Timestamp) -> Vec<DueOpening> {
-        let Some(openings) = &self.parts.openings else { return Vec::new() };
+        let Some(openings) = self.parts.openings.as_ref().filter(|_| !self.is_leaving()) else { return Vec::new() };
         let after = self.state.last_opening.map_or(self.openings_after, |last| last.max(self.openings_after));
         openings.schedule.due(&openings.zone, after, now, ON_TIME)
     }
@@ -316,7 +352,11 @@ impl Driver {
                     reason = request.reason,
                     "a request"
                 );
-                let answer = self.handle(Event::Requested(request)).await;
+                let answer = if self.is_leaving() {
+                    Err(Refusal { message: "the current configuration is being taken over; ask again soon".to_owned() })
+                } else {
+                    self.handle(Event::Requested(request)).await
+                };
                 let window = self.state.window.as_ref().map(|window| window.id.clone());
                 if reply.send(answer.map(|()| window)).is_err() {
                     tracing::debug!(event = "request.unheard", "nobody waits for the answer any more");

@@ -19,6 +19,10 @@ use crate::notify::Sender;
 use crate::process::{self, Ended, How};
 use crate::{backup, gate, preflight, rung, verify};
 
+/// The variables by which a process knows for which window and step it was started; and by which it is found.
+const WINDOW: &str = "ROLLBACKD_WINDOW";
+const STEP: &str = "ROLLBACKD_STEP";
+
 /// The real adapters of one configuration.
 pub struct World {
     config: Arc<Config>,
@@ -86,6 +90,15 @@ impl World {
         }
     }
 
+    /// What an outcome says, without the secrets that scripts and servers may have repeated.
+    fn covered(&self, mut outcome: Outcome) -> Outcome {
+        outcome.detail = self.config.veil.cover(outcome.detail);
+        if let Finding::Process { output, .. } = &mut outcome.finding {
+            *output = self.config.veil.cover(std::mem::take(output));
+        }
+        outcome
+    }
+
     async fn tables(&self, window: &Window, rung: usize, within: Duration) -> Outcome {
         let planned = window.plan.rollback.rungs.get(rung).map(|rung| &rung.method);
         let Some(rollbackd_core::plan::Method::Tables(removal)) = planned else {
@@ -116,7 +129,8 @@ impl World {
         let reason = window.rollback.as_ref().map(|rollback| rollback.trigger.sentence()).unwrap_or_default();
         let directory = window.backup_directory.clone().unwrap_or_default();
         let environment = vec![
-            ("ROLLBACKD_WINDOW".to_owned(), Secret::new(window.id.clone())),
+            (WINDOW.to_owned(), Secret::new(window.id.clone())),
+            (STEP.to_owned(), Secret::new(number.to_string())),
             ("ROLLBACKD_REASON".to_owned(), Secret::new(reason)),
             ("ROLLBACKD_BACKUP_DIR".to_owned(), Secret::new(directory)),
             ("DATABASE_URL".to_owned(), Secret::new(self.config.database.url.expose().as_str())),
@@ -153,7 +167,14 @@ impl World {
 
 impl Adapters for World {
     fn perform(self: Arc<Self>, assignment: Assignment) -> Boxed<'static, Outcome> {
-        Box::pin(async move { self.step(assignment).await })
+        Box::pin(async move {
+            let outcome = self.step(assignment).await;
+            self.covered(outcome)
+        })
+    }
+
+    fn lost_process(&self, window: &str, step: u64) -> Option<Process> {
+        process::started_with(&[(WINDOW, window), (STEP, &step.to_string())])
     }
 
     fn deliver(

@@ -2,8 +2,10 @@
 
 use jiff::Timestamp;
 use prometheus::IntCounter;
+use rollbackd_core::plan::Plan;
 use rollbackd_core::run::record::WindowOutcome;
-use rollbackd_core::run::state::{Phase, State, StateName, Window};
+use rollbackd_core::run::state::{Phase, State, StateName};
+use rollbackd_core::run::step::CheckResult;
 
 use super::series::{RULE_STATES, Rollback, Series, VERDICTS, rule_state_label, verdict_label};
 use super::{seconds, unix};
@@ -117,9 +119,8 @@ fn notices(series: &Series, state: &State) {
 
 fn rollback(series: &Rollback, remembered: &mut Remembered, snapshot: &Snapshot) {
     let state = snapshot.state.as_ref();
-    if let Some(open) = &state.window {
-        checks(series, open);
-    }
+    let open = state.window.as_ref().map(|open| open.checks.as_slice()).filter(|checks| !checks.is_empty());
+    checks(series, &snapshot.plan, open.unwrap_or(&state.last_checks));
     if let Some((open, rollback)) = state.window.as_ref().and_then(|open| Some((open, open.rollback.as_ref()?))) {
         let running = matches!(open.phase, Phase::RollingBack);
         series.last_start.set(unix(rollback.started_at));
@@ -148,9 +149,9 @@ fn rollback(series: &Rollback, remembered: &mut Remembered, snapshot: &Snapshot)
     }
 }
 
-/// The results of the verification; they stay after the window is settled.
-fn checks(series: &Rollback, open: &Window) {
-    for check in open.checks.iter().filter(|check| open.plan.checks.iter().any(|known| known.name == check.name)) {
-        series.check.with_label_values(&[&check.name]).set(f64::from(u8::from(check.passed)));
+/// The results of the last verification; they stay after the window is settled.
+fn checks(series: &Rollback, plan: &Plan, results: &[CheckResult]) {
+    for result in results.iter().filter(|result| plan.checks.iter().any(|known| known.name == result.name)) {
+        series.check.with_label_values(&[&result.name]).set(f64::from(u8::from(result.passed)));
     }
 }

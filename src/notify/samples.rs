@@ -193,6 +193,7 @@ pub(crate) fn config(directory: &Path, channels: Vec<(String, Channel)>, smtp: O
         directory: directory.to_owned(),
         source: Arc::new(Secret::new("")),
         sha256: String::new(),
+        veil: crate::config::veil::Veil::default(),
         name: "shop".into(),
         state_dir: directory.join("state"),
         database: Database {

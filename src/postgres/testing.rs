@@ -132,6 +132,7 @@ pub(crate) fn config(database: Database, directory: PathBuf) -> Config {
         path: directory.join("rollbackd.toml"),
         source: Arc::new(Secret::new("")),
         sha256: String::new(),
+        veil: crate::config::veil::Veil::default(),
         name: "shop".to_owned(),
         state_dir: directory.join("state"),
         database,

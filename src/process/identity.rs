@@ -78,6 +78,19 @@ pub async fn gone(process: &Process, within: Duration) -> bool {
     true
 }
 
+/// The leader of a group that was started with these variables in its environment.
+pub fn started_with(variables: &[(&str, &str)]) -> Option<Process> {
+    let wanted: Vec<Vec<u8>> = variables.iter().map(|(name, value)| format!("{name}={value}").into_bytes()).collect();
+    let has_all = |pid: i32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        wanted.iter().all(|wanted| environment.split(|byte| *byte == 0).any(|variable| variable == wanted))
+    };
+    let pids = std::fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| Stat::read(*pid).is_some_and(|stat| stat.group == *pid && stat.is_running()))
+        .find(|pid| has_all(*pid))
+        .and_then(of)
+}
+
 /// The numbers and names of the processes that run in a group.
 pub(super) async fn members(group: i32) -> Vec<(i32, String)> {
     // Hundreds of small files: quick, but no work for the threads that carry the probes.
@@ -117,5 +130,25 @@ mod tests {
         assert!(alive(&us));
         assert!(!alive(&Process { start_ticks: us.start_ticks + 1, ..us.clone() }));
         assert!(!alive(&Process { boot_id: "00000000-0000-0000-0000-000000000000".to_owned(), ..us }));
+    }
+
+    #[test]
+    fn a_process_is_found_by_what_it_was_started_with() {
+        use std::os::unix::process::CommandExt as _;
+
+        let mark = format!("{}-found", std::process::id());
+        let mut child = std::process::Command::new("sleep")
+            .arg("100")
+            .env("IDENTITY_MARK", &mark)
+            .env("IDENTITY_STEP", "3")
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        assert_eq!(started_with(&[("IDENTITY_MARK", &mark), ("IDENTITY_STEP", "3")]), of(pid));
+        assert_eq!(started_with(&[("IDENTITY_MARK", &mark), ("IDENTITY_STEP", "33")]), None);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(started_with(&[("IDENTITY_MARK", &mark), ("IDENTITY_STEP", "3")]), None);
     }
 }

@@ -30,7 +30,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-pub use self::identity::{alive, gone};
+pub use self::identity::{alive, gone, started_with};
 use self::output::Capture;
 use crate::clock::Stopwatch;
 use crate::config::model::{Command, Secret};

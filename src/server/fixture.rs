@@ -284,6 +284,7 @@ pub(crate) fn config(state_dir: &Path, http: Option<model::Http>) -> model::Conf
         directory: state_dir.to_owned(),
         source: Arc::new(model::Secret::new("")),
         sha256: plan().config_sha256,
+        veil: crate::config::veil::Veil::default(),
         name: "shop".to_owned(),
         state_dir: state_dir.to_owned(),
         database: model::Database {

@@ -63,9 +63,10 @@ impl Reader {
         let reading = match probed {
             Ok(None) => Reading::good(),
             Ok(Some(value)) => Reading::good_with(value),
-            Err(Fault::Wrong(reason)) => Reading::bad(reason),
-            Err(Fault::Unreadable(reason)) => Reading::unreadable(reason),
+            Err(Fault::Wrong(reason)) => Reading::bad(self.config.veil.cover(reason)),
+            Err(Fault::Unreadable(reason)) => Reading::unreadable(self.config.veil.cover(reason)),
             Err(Fault::Unanswered(reason)) => {
+                let reason = self.config.veil.cover(reason);
                 if self.witnesses.vouch(&self.client).await {
                     Reading::bad(reason)
                 } else {

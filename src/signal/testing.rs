@@ -168,6 +168,7 @@ pub(crate) fn config(sources: Vec<SignalSource>, timeout: Duration) -> Config {
         directory: PathBuf::from("/"),
         source: Arc::new(Secret::new("")),
         sha256: String::new(),
+        veil: crate::config::veil::Veil::default(),
         name: "shop".to_owned(),
         state_dir: PathBuf::from("/nowhere"),
         database: Database {

@@ -110,6 +110,9 @@ impl State {
 
     fn settle(&mut self, outcome: WindowOutcome, at: Timestamp) {
         if let Some(window) = self.window.take() {
+            if window.rollback.is_some() {
+                self.last_checks = window.checks;
+            }
             self.history.push(Settled {
                 id: window.id,
                 outcome,

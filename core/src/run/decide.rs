@@ -143,6 +143,9 @@ impl Draft<'_> {
             let outcome = Outcome::unknown("rollbackd was restarted while it was under way");
             self.push(Record::StepEnded { number, outcome });
         }
+        if self.state.window.as_ref().is_some_and(guard_left_before_its_migration) {
+            self.refuse("`rollbackd guard` ended before its migration was started".to_owned());
+        }
     }
 
     fn openings(&mut self, due: &[DueOpening]) {
@@ -307,6 +310,16 @@ impl Draft<'_> {
             self.push(Record::NoticeCancelled { notice });
         }
     }
+}
+
+/// The command of a guard's window is known to that guard alone, and whoever started it there is gone: nobody may run
+/// it, nor another in its place.
+fn guard_left_before_its_migration(window: &Window) -> bool {
+    let not_begun = match window.phase {
+        Phase::Preparing | Phase::Watching => window.migration.is_none(),
+        Phase::Soaking { .. } | Phase::RollingBack | Phase::NeedsOperator { .. } | Phase::Resolving { .. } => false,
+    };
+    not_begun && window.plan.window.command.is_some() && matches!(window.origin, Origin::Guard { .. })
 }
 
 fn refuse<T>(message: impl Into<String>) -> Result<T, Refusal> {

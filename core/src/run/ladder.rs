@@ -8,7 +8,7 @@ use super::manual;
 use super::proof::{Proving, prove};
 use super::record::{Record, WindowOutcome};
 use super::state::{Attempt, Inspection, Rollback, Window};
-use super::step::{Moment, Outcome, Step, StepResult};
+use super::step::{Moment, Outcome, ReplayPolicy, Step, StepResult};
 use super::traffic::gates_closed;
 use crate::baseline::Difference;
 use crate::plan::Method;
@@ -153,14 +153,24 @@ enum Acted {
     Failed(String),
 }
 
+/// What to do with a rung's work of which nobody knows how it ended.
+const fn replay_policy(method: &Method) -> ReplayPolicy {
+    match method {
+        Method::Script { idempotent: true, .. } => ReplayPolicy::Idempotent,
+        Method::Script { idempotent: false, .. } => ReplayPolicy::NeverTwice,
+        Method::Tables(_) => ReplayPolicy::Inspect,
+    }
+}
+
 /// What a rung claims is its exit; what it did is the difference between the catalog before and after.
 fn judge_act(method: &Method, act: &Outcome, before: &Difference, after: &Difference, acts: u32) -> Acted {
     if after.is_empty() {
         return Acted::Done;
     }
-    let redo = match method {
-        Method::Script { idempotent, .. } => *idempotent,
-        Method::Tables(_) => true,
+    let redo = match replay_policy(method) {
+        // Inspected it was, just now: `after` is what was seen.
+        ReplayPolicy::Idempotent | ReplayPolicy::Inspect => true,
+        ReplayPolicy::NeverTwice => false,
     };
     let left = after.summary();
     match act.result {

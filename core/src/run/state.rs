@@ -28,6 +28,8 @@ pub struct State {
     pub window: Option<Window>,
     /// Settled windows, oldest first.
     pub history: Vec<Settled>,
+    /// The results of the verification of the last settled window that was rolled back.
+    pub last_checks: Vec<CheckResult>,
     /// Notices that are still owed, in the order in which they became owed.
     pub owed: Vec<Owed>,
     /// Counts that metrics want from the start of the journal.

@@ -102,6 +102,22 @@ impl Step {
         }
     }
 
+    /// Whether the step may start a process of the project's own that outlives us.
+    pub const fn starts_process(&self) -> bool {
+        match self {
+            Self::Migrate | Self::Act { .. } => true,
+            Self::Preflight
+            | Self::Backup
+            | Self::EndProcess { .. }
+            | Self::AwaitProcess { .. }
+            | Self::ReadGate { .. }
+            | Self::CloseGate { .. }
+            | Self::OpenGate { .. }
+            | Self::Inspect { .. }
+            | Self::Verify { .. } => false,
+        }
+    }
+
     /// Every name that [`name`](Self::name) can return.
     pub const NAMES: [&'static str; 12] = [
         "preflight",

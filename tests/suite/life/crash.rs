@@ -297,3 +297,38 @@ fn killed_while_an_operator_is_needed_and_again_while_soaking() {
     stage.wait_for_state("passed");
     daemon.term().expect(0);
 }
+
+/// Only the guard knows the command of its window: the daemon must not run the configuration's in its place.
+#[test]
+fn a_guard_that_was_killed_before_its_migration_started() {
+    let mut stage = with_migration("guard", BREAKING);
+    slow_pg_dump(&mut stage);
+    let guard = stage.start_guard(&["--", "touch", "guarded"]);
+    wait_for_file(&stage, "dumping");
+    guard.kill();
+    touch(&stage, "go");
+
+    let daemon = stage.daemon();
+    stage.wait_for_state("refused");
+    let records = stage.records();
+    assert_eq!(count(&records, "migrate"), 0, "{:?}", steps(&records));
+    assert_eq!(stage.new_tables(), Vec::<String>::new());
+    assert!(!stage.path("guarded").exists());
+    assert_everybody_was_told(&stage);
+    daemon.term().expect(0);
+    stage.assert_nothing_runs();
+}
+
+#[test]
+fn a_guard_that_was_killed_while_its_migration_runs() {
+    let stage = Stage::new("guard");
+    let work = stage.migration(BREAKING).join(" ");
+    let name = stage.script("migrate.sh", &format!("touch migrating\nwhile [ ! -e go ]; do sleep 0.05; done\n{work}"));
+    let guard = stage.start_guard(&["--", &name]);
+    wait_for_file(&stage, "migrating");
+    guard.kill();
+    let daemon = stage.daemon();
+    wait_for_step(&stage, "await_process");
+    touch(&stage, "go");
+    assert_recovered(&stage, daemon);
+}

@@ -1,9 +1,9 @@
 //! A configuration that is edited while a window is open: the window keeps the one it opened with.
 
-use rollbackd_core::run::record::Record;
+use rollbackd_core::run::record::{Record, WindowOutcome};
 
 use super::systemd::Manager;
-use super::{assert_everybody_was_told, open, rollbacks};
+use super::{assert_everybody_was_told, open, outcome, rollbacks};
 use crate::endings::BREAKING;
 use crate::stage::{Stage, until};
 
@@ -64,12 +64,12 @@ fn a_configuration_that_became_wrong_does_not_keep_a_window_from_its_end() {
     stage.database.sql(BREAKING);
     stage.configuration();
     let daemon = stage.start("run", &["run"]);
-    stage.wait_for_state("recovered");
+    // When the window is settled, it is as with every wrong configuration.
+    let said = daemon.end().expect(78).stderr;
+    assert!(said.contains("config.unusable") && said.contains("consecutive"), "{said}");
+    assert_eq!(outcome(&stage.records()), Some(WindowOutcome::Recovered));
     stage.assert_originals_whole();
     assert_everybody_was_told(&stage);
-    // Then it is as with every wrong configuration.
-    let said = daemon.end().expect(78).stderr;
-    assert!(said.contains("consecutive"), "{said}");
     let said = stage.start("run", &["run"]).end().expect(78).stderr;
     assert!(said.contains("consecutive"), "{said}");
 }

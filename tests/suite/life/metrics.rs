@@ -86,8 +86,9 @@ fn a_real_rollback_is_counted_and_survives_a_restart() {
         assert!(text.contains(&format!("# TYPE rollbackd_{name} ")), "{name} is there from the start");
     }
     let before = Samples::of(&stage);
-    assert_eq!(before.get("rollbacks_total{trigger=\"rule\"}"), 0.0);
-    assert_eq!(before.get("window_state{state=\"recovered\"}"), 0.0);
+    for zero in ["rollbacks_total{trigger=\"rule\"}", "window_state{state=\"recovered\"}", "recovery_verified"] {
+        assert_eq!(before.get(zero).to_bits(), 0, "{zero}");
+    }
     assert!(before.get("verification_result{check=\"auth\"}").is_nan());
 
     open(&stage);

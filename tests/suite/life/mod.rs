@@ -1,6 +1,13 @@
 //! The program's life beyond one good run: it is killed and asked to end, it finds its directory full or taken, its
 //! servers away and its journal damaged; people and the schedule open windows, and somebody looks at all of it.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    clippy::format_push_string,
+    clippy::print_stderr,
+    reason = "tests look for a few kinds of record, write configurations, and say what they cannot try here"
+)]
+
 mod crash;
 mod frozen;
 mod metrics;
@@ -8,8 +15,10 @@ mod notices;
 mod operator;
 mod refusals;
 mod schedule;
+mod secrets;
 mod start;
 mod systemd;
+mod text;
 
 use std::collections::BTreeSet;
 

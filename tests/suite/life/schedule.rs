@@ -37,7 +37,7 @@ fn windows_open_by_themselves_and_one_that_is_due_meanwhile_is_left_out() {
     stage.plan.change("soak = \"1s\"", "soak = \"3s\"");
     let daemon = stage.daemon();
     let next = stage.status().unwrap()["next_window_at"].as_str().map(str::to_owned);
-    assert!(next.is_some_and(|next| next.ends_with(".000Z")));
+    assert!(next.is_some_and(|next| next.contains(".000")));
     stage.wait_for_state("soaking");
     let missed = eventually("an opening is left out", || {
         let records = stage.records();
