@@ -84,7 +84,7 @@ fn names_that_need_quoting() {
 #[test]
 fn a_lock_is_waited_for_and_its_holder_named() {
     let mut stage = Stage::new("lock-wait");
-    stage.plan.change("timeout = \"10s\"", "timeout = \"2s\"");
+    stage.plan.change("timeout = \"10s\"", "timeout = \"4s\"");
     let holder = stage.database.sit_down();
     let guard = stage.start_guard_sql(BREAKING);
     stage.wait_for_table("pages");
@@ -196,7 +196,7 @@ fn what_hangs_on_the_tables_goes_along() {
 fn one_rung_waits_and_the_next_does_not() {
     let mut stage = Stage::new("lock-next");
     stage.database.superuser().sql(&format!("grant pg_signal_backend to \"{}\"", stage.variables()["PGUSER"]));
-    let waiting = QUARANTINE.replace("\"10s\"", "\"1s\"");
+    let waiting = QUARANTINE.replace("\"10s\"", "\"4s\"");
     stage.plan.rungs = waiting + &QUARANTINE.replace("\"10s\"", "\"20s\"\non_blocked = \"terminate\"");
     let holder = stage.database.sit_down();
     let guard = stage.start_guard_sql(BREAKING);
