@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::endings::BREAKING;
-use crate::stage::{QUARANTINE, Stage, script};
+use crate::stage::{QUARANTINE, Stage, alive_in_group, script};
 
 const REMOVE_ALL: &str = "psql -Xqc 'drop table media_files, pages'";
 
@@ -92,9 +92,8 @@ fn hangs_and_will_not_end() {
     let rungs = the_tables_rung_did_it(&stage, "still ");
     assert_eq!(rungs[0]["work"], "timed_out");
     assert_eq!(stage.lines("asked"), ["asked"], "it was asked to end before it was made to");
-    let group = &stage.lines("group")[0];
-    let ps = std::process::Command::new("pgrep").args(["-g", group]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&ps.stdout), "", "nothing is left of its process group");
+    let group = stage.lines("group").remove(0).parse().unwrap();
+    assert_eq!(alive_in_group(group), Vec::<i32>::new(), "nothing is left of its process group");
     assert_eq!(quarantined(&stage), ["media_files", "pages"]);
 }
 

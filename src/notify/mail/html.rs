@@ -236,14 +236,21 @@ mod tests {
         }
     }
 
-    /// `MAIL_PREVIEW=DIRECTORY cargo test --lib previews -- --ignored` writes every sample, to be looked at in a browser.
+    /// Each sample is a whole page; `MAIL_PREVIEW=DIRECTORY cargo test --lib pages` also writes them there, to be looked
+    /// at in a browser.
     #[test]
-    #[ignore = "writes files for people to look at"]
-    fn previews() {
-        let directory = std::path::PathBuf::from(std::env::var_os("MAIL_PREVIEW").expect("MAIL_PREVIEW is set"));
+    fn samples_are_whole_pages() {
+        let previews = std::env::var_os("MAIL_PREVIEW").map(std::path::PathBuf::from);
         for (place, notice) in samples::all().into_iter().enumerate() {
-            let name = format!("{place}-{}.html", notice.message.event.as_str());
-            std::fs::write(directory.join(name), render(&Letter::of(&notice))).unwrap();
+            let html = render(&Letter::of(&notice));
+            assert!(
+                html.to_lowercase().starts_with("<!doctype html>") && html.trim_end().ends_with("</html>"),
+                "{html}"
+            );
+            if let Some(directory) = &previews {
+                let name = format!("{place}-{}.html", notice.message.event.as_str());
+                std::fs::write(directory.join(name), html).unwrap();
+            }
         }
     }
 }

@@ -101,7 +101,7 @@ fn every_mistake_of_a_configuration_is_shown_at_once() {
     let mut stage = Stage::new("mistakes");
     stage.plan.change("consecutive = 3", "consecutive = 0");
     stage.plan.change("soak = \"1s\"", "soak = \"soon\"");
-    stage.plan.change("name = \"api\"\nevery", "name = \"api\"\nevry");
+    stage.plan.change("every = \"100ms\"\ntimeout = \"3s\"", "evry = \"100ms\"\ntimeout = \"3s\"");
     stage.plan.change("tables = \"added\"", "tables = [\"posts\"]");
     let text = stage.plan.text();
     let line_of = |part: &str| text.lines().position(|line| line.contains(part)).unwrap() + 1;

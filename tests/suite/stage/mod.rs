@@ -226,10 +226,25 @@ impl Drop for Stage {
 fn processes(stage: &Path) -> Vec<(i32, String)> {
     let mark = format!("{MARK}={}", stage.display());
     let read = |pid: i32, name: &str| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
-    let pids = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| read(*pid, "environ").split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes()))
+    pids()
+        .filter(|pid| read(*pid, "environ").split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes()))
         .map(|pid| (pid, String::from_utf8_lossy(&read(pid, "cmdline")).replace('\0', " ")))
         .collect()
+}
+
+/// The processes of a group. Those that have ended and that nobody has taken note of yet do not count.
+pub(crate) fn alive_in_group(group: i32) -> Vec<i32> {
+    let belongs = |pid: &i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // After the name, in parentheses: state, parent, group.
+        let rest: Vec<&str> = stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').collect()).unwrap_or_default();
+        rest.first().is_some_and(|state| *state != "Z") && rest.get(2).is_some_and(|id| *id == group.to_string())
+    };
+    pids().filter(belongs).collect()
+}
+
+fn pids() -> impl Iterator<Item = i32> {
+    std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
 /// A directory that the database server's user can reach, with a short name: sockets have little room.

@@ -108,7 +108,7 @@ impl Stage {
 
     fn start_program(&self, program: &str, name: &str, arguments: &[&str]) -> Running {
         let file = |kind: &str| {
-            let number = (0..1000).find(|n| !self.path(&format!("{name}-{n}.{kind}")).exists()).unwrap();
+            let number = (0..u32::MAX).find(|n| !self.path(&format!("{name}-{n}.{kind}")).exists()).unwrap();
             let path = self.path(&format!("{name}-{number}.{kind}"));
             (OpenOptions::new().create_new(true).append(true).open(&path).unwrap(), path)
         };
