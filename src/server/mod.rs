@@ -69,6 +69,9 @@ pub fn control_socket(state_dir: &Path) -> PathBuf {
 }
 
 /// Listens; returns once every address is bound. Ends when cancelled, the requests under way included.
+///
+/// # Errors
+/// An address that cannot be bound. While a window is open, the TCP address is done without.
 pub async fn start(
     config: &Config,
     shared: Shared,
@@ -77,7 +80,15 @@ pub async fn start(
 ) -> Result<(), StartError> {
     let path = control_socket(&config.state_dir);
     let tcp = match &config.http {
-        Some(http) => Some(listen::tcp(http.listen).await?),
+        Some(http) => match listen::tcp(http.listen).await {
+            Ok(listener) => Some(listener),
+            // A window that is open has to be brought to its end, whoever can look at it from outside.
+            Err(error) if shared.snapshots.borrow().state.window.is_some() => {
+                tracing::error!(event = "server.unavailable", error = %error, "going on with the control socket alone");
+                None
+            }
+            Err(error) => return Err(error),
+        },
         None => None,
     };
     let socket = listen::socket(&path).map_err(|source| StartError::Socket { path: path.clone(), source })?;

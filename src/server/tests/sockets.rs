@@ -57,6 +57,21 @@ async fn an_address_in_use_is_named() {
 }
 
 #[tokio::test]
+async fn an_address_in_use_does_not_keep_an_open_window_from_its_end() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let taken = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let listen = taken.local_addr().expect("its address");
+    let config = fixture::config(directory.path(), Some(crate::config::model::Http { listen, token: None }));
+    let (shared, _publish, _asked) = shared(fixture::rolling_back(fixture::at("02:15:00")), None);
+    let (tracker, cancel) = (TaskTracker::new(), CancellationToken::new());
+    start(&config, shared, &tracker, &cancel).await.expect("the socket is enough");
+    assert!(control_socket(directory.path()).exists());
+    cancel.cancel();
+    tracker.close();
+    tracker.wait().await;
+}
+
+#[tokio::test]
 async fn a_directory_that_is_not_there_is_named() {
     let config = fixture::config(Path::new("/nowhere/at/all"), None);
     let (shared, _publish, _asked) = shared(quiet(), None);
