@@ -43,7 +43,7 @@ clippy:
 	$(CARGO) clippy --quiet --workspace --all-targets --locked -- -D warnings
 
 docs:
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --workspace --no-deps --locked
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --workspace --no-deps --document-private-items --locked
 
 scripts:
 	shellcheck tools/* .ci/run config/demo/*.sh

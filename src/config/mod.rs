@@ -1,7 +1,7 @@
-//! Configuration: TOML with spans → a checked [`Config`](model::Config), all problems at once.
+//! Configuration: TOML with spans → a checked [`Config`], all problems at once.
 //!
 //! The text is parsed into a tree of spanned values. Each group of sections has a reader here, which asks its
-//! [`section`] for the keys it knows and notes what is wrong; nothing stops at the first mistake. What comes out
+//! `section` for the keys it knows and notes what is wrong; nothing stops at the first mistake. What comes out
 //! is either a configuration in which every value is valid, or every [problem](problem::Problem) in it, drawn
 //! with the offending text and with secrets masked. Connecting to anything is not done here: see `preflight`.
 

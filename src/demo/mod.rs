@@ -1,6 +1,6 @@
 //! `rollbackd demo`: the whole story on this machine, in a throwaway PostgreSQL cluster.
 //!
-//! A [shop](shop) with [customers](customers) runs on a [database](database) of its own. The real daemon is
+//! A [shop] with [customers] runs on a [database] of its own. The real daemon is
 //! [started](program) from this very executable, guards a migration that breaks the shop, and rolls it back, while a
 //! [mail server](mail) and a [webhook receiver](webhooks) take what it sends. At the end the demo [looks for
 //! itself](proof) whether all is well, and [tells](story) what happened. Nothing is faked, and nothing outside one

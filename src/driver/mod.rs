@@ -363,6 +363,8 @@ impl Driver {
                     self.handle(Event::Requested(request)).await
                 };
                 let window = self.state.window.as_ref().map(|window| window.id.clone());
+                // Who looks after the answer sees what came of it.
+                self.publish();
                 if reply.send(answer.map(|()| window)).is_err() {
                     tracing::debug!(event = "request.unheard", "nobody waits for the answer any more");
                 }

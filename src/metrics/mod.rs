@@ -6,7 +6,7 @@
 //! else is taken from the driver's [`Snapshot`]s by [`Metrics::observe`], which also sets the counters that are
 //! derived from the journal, so that those survive a restart.
 //!
-//! What the names mean is in [`series`]; how a snapshot becomes values is in [`observe`].
+//! What the names mean is in `series`; how a snapshot becomes values is in `observe`.
 
 mod observe;
 mod series;

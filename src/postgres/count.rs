@@ -41,7 +41,7 @@ pub(crate) async fn print(client: &impl GenericClient, table: &TableName) -> Res
     Ok(Print { rows: number(&row, &doing)?, sum: row.try_get(1).map_err(during(&doing))? })
 }
 
-/// See [`print`].
+/// See [`print()`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Print {
     /// How many rows.

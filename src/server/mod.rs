@@ -3,8 +3,8 @@
 //!
 //! The server sees a watch of the driver's snapshots and a bounded sender of calls, nothing else: it decides
 //! nothing, and the driver never waits for it. Snapshots become the shapes of [`view`]; what is asked for goes
-//! through [`control`] to the driver, whose refusal is the answer. Over TCP a control needs the token
-//! ([`authority`]); who may open the socket may use it.
+//! through `control` to the driver, whose refusal is the answer. Over TCP a control needs the token
+//! (`authority`); who may open the socket may use it.
 
 mod authority;
 mod control;

@@ -2,7 +2,7 @@
 //!
 //! [`decide`](super::decide) calls [`advance`] until nothing more is due, so each function looks only at where the
 //! window stands and says what comes next. Here is a window's life up to a breach; what follows is in
-//! [`ladder`], [`proof`] and [`traffic`](super::traffic).
+//! `ladder`, `proof` and `traffic`.
 
 use jiff::{SignedDuration, Timestamp};
 

@@ -1,6 +1,6 @@
 //! Removes the tables of a migration: into a quarantine, or away.
 //!
-//! [`quarantine`] and [`discard`] are one attempt each, in one transaction; repeating, waiting and ending sessions
+//! `quarantine` and `discard` are one attempt each, in one transaction; repeating, waiting and ending sessions
 //! that are in the way is the rung's business. An attempt derives what to take from the live catalog, locks it,
 //! derives it again, acts with RESTRICT only, and before it commits compares the whole catalog with the baseline: a
 //! transaction that would have touched anything from before the migration is rolled back.
