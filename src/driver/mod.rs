@@ -123,6 +123,8 @@ pub struct Driver {
     show: Show,
     /// Since when the window is settled for which this runs.
     settled_at: Option<Instant>,
+    /// When the time was looked at last.
+    looked_at: Timestamp,
 }
 
 /// What has changed since the last snapshot.
@@ -182,6 +184,7 @@ impl Driver {
             shown_at: Instant::now(),
             show: Show::Records,
             settled_at: None,
+            looked_at: now,
         };
         (driver, watch)
     }
@@ -200,8 +203,9 @@ impl Driver {
                 return End::Settled;
             }
             let now = clock::now();
-            let Pending { effects, wake_at } = pending(&self.state, now);
-            self.effects.adjust(&self.state, &effects, now);
+            self.effects.adjust(&self.state, &pending(&self.state, now).effects, now);
+            // What has become due since the last look is still to be looked at: something else may have come in first.
+            let Pending { wake_at, .. } = pending(&self.state, self.looked_at.min(now));
             self.ready.clone_from(&inbox.database.borrow());
             self.publish();
             let wake = self.wake_in(wake_at, now);
@@ -290,7 +294,8 @@ impl Driver {
     /// Looks at the time: rules that change without samples, timers, openings.
     async fn look(&mut self) {
         self.assess().await;
-        let due = self.due(clock::now());
+        self.looked_at = clock::now();
+        let due = self.due(self.looked_at);
         self.handle(Event::Pulse { due }).await.ok();
     }
 

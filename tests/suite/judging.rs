@@ -127,3 +127,17 @@ fn a_rule_that_pages_does_not_roll_back() {
     guard.end().expect(0);
     stage.assert_originals_whole();
 }
+
+#[test]
+fn a_soak_ends_whatever_else_comes_in_at_that_moment() {
+    let mut stage = Stage::new("busy");
+    let address = stage.app.address();
+    for number in 1..=8 {
+        let port = format!(
+            "\n[[signal]]\nname = \"port {number}\"\nevery = \"10ms\"\n[signal.tcp]\naddress = \"{address}\"\n"
+        );
+        stage.plan.signals.push_str(&port);
+    }
+    stage.guard_sql(HARMLESS).expect(0);
+    stage.assert_originals_whole();
+}
