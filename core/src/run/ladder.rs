@@ -112,6 +112,7 @@ fn rung_over(window: &Window, rollback: &Rollback, attempt: &Attempt, now: Times
         Some(Inspection::Unseen(reason)) => return Next::Failed(format!("the catalog could not be read: {reason}")),
         Some(Inspection::Seen(difference)) => difference,
     };
+    let mut seen = before;
     if !before.is_empty() {
         let Some(act) = &attempt.act else {
             if spent {
@@ -137,14 +138,21 @@ fn rung_over(window: &Window, rollback: &Rollback, attempt: &Attempt, now: Times
             }
             Acted::Failed(reason) => return Next::Failed(reason),
         }
+        seen = after;
     }
     match prove(window, rollback, &attempt.proof, now) {
         Proving::Goes(next) => next,
         Proving::Proved => Next::record(Record::WindowSettled {
             outcome: WindowOutcome::Recovered,
-            detail: format!("rolled back by rung {} ({}) and verified", place + 1, rung.method.kind()),
+            detail: recovered(place, rung.method.kind(), seen),
         }),
     }
+}
+
+/// How the ladder ended well. What the verification did not mind is said all the same.
+fn recovered(rung: usize, kind: &str, left: &Difference) -> String {
+    let left = if left.is_empty() { String::new() } else { format!("; left of the migration: {}", left.summary()) };
+    format!("rolled back by rung {} ({kind}) and verified{left}", rung + 1)
 }
 
 enum Acted {

@@ -62,7 +62,7 @@ async fn an_address_in_use_does_not_keep_an_open_window_from_its_end() {
     let taken = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let listen = taken.local_addr().expect("its address");
     let config = fixture::config(directory.path(), Some(crate::config::model::Http { listen, token: None }));
-    let (shared, _publish, _asked) = shared(fixture::rolling_back(fixture::at("02:15:00")), None);
+    let (shared, _publish, _asked) = shared(fixture::rolling_back(at("02:15:00")), None);
     let (tracker, cancel) = (TaskTracker::new(), CancellationToken::new());
     start(&config, shared, &tracker, &cancel).await.expect("the socket is enough");
     assert!(control_socket(directory.path()).exists());

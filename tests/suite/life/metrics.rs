@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use super::{open, steps};
 use crate::endings::BREAKING;
-use crate::stage::{QUARANTINE, Stage, eventually, script};
+use crate::stage::{QUARANTINE, Stage, eventually, script, until};
 
 /// Every name that dashboards rely on.
 const NAMES: &str =
@@ -96,6 +96,11 @@ fn a_real_rollback_is_counted_and_survives_a_restart() {
     eventually("nothing is owed", || match stage.status().unwrap()["notices_pending"].as_u64() {
         Some(0) => Ok(()),
         left => Err(left),
+    });
+    // The last reading before the recovery met the closed gate; the next ones do not.
+    until("the signal is read again", || {
+        let now = Samples::of(&stage);
+        now.get("probe_success{signal=\"api\"}") > 0.5 && now.get("verdict{state=\"healthy\"}") > 0.5
     });
     let after = Samples::of(&stage);
     let journal = stage.records();
