@@ -49,6 +49,8 @@ const BEAT: Duration = Duration::from_secs(5);
 const SAMPLES_SHOWN_EVERY: Duration = Duration::from_millis(100);
 /// The pause before the journal is tried again.
 const JOURNAL_RETRY: Duration = Duration::from_secs(1);
+/// How long the journal may take before it is said that it does not answer.
+const JOURNAL_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a step in flight may take to end when the loop is asked to.
 const DRAIN: Duration = Duration::from_secs(20);
 /// An opening that is older than this when it is seen was missed.
@@ -79,6 +81,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Whether this run ends with the window that is open (its configuration is not the current one).
     pub until_settled: bool,
+    /// The wall clock. Waiting is tokio's, so that tests can let both go by at once.
+    pub clock: fn() -> Timestamp,
 }
 
 /// What comes in from other tasks.
@@ -117,8 +121,22 @@ pub struct Driver {
     next_opening: Option<Timestamp>,
     journal_error: Option<String>,
     ready: Result<(), String>,
+    /// When to look at the time again. Only a look moves it to a later moment: what else comes in must not keep a timer
+    /// from being heard.
+    look_at: Instant,
     shown_at: Instant,
     show: Show,
+}
+
+/// What became of entries that were to be appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    /// They are durable.
+    Yes,
+    /// They are not there.
+    No,
+    /// Nobody knows, and the loop was asked to end.
+    Ending,
 }
 
 /// What has changed since the last snapshot.
@@ -141,7 +159,7 @@ impl Driver {
         tracker: TaskTracker,
         cancel: CancellationToken,
     ) -> (Self, watch::Receiver<Arc<Snapshot>>) {
-        let now = clock::now();
+        let now = (parts.clock)();
         let state = State::replay(&parts.entries);
         let plan = state.window.as_ref().map_or_else(|| Arc::clone(&parts.plan), |window| Arc::clone(&window.plan));
         let mut judge = Judge::new(&plan, now);
@@ -175,6 +193,7 @@ impl Driver {
             next_opening: None,
             journal_error: None,
             ready,
+            look_at: Instant::now(),
             shown_at: Instant::now(),
             show: Show::Records,
         };
@@ -186,56 +205,62 @@ impl Driver {
     pub async fn run(mut self, mut inbox: Inbox) -> End {
         self.parts.entries = Vec::new();
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        self.handle(Event::Restarted { version }).await.ok();
-        self.look().await;
+        if self.handle(Event::Restarted { version }).await.is_ok() {
+            self.look().await;
+        }
         loop {
+            // Asked here too, because a record that could not be written at the end must not be acted upon: its step would
+            // be started again.
+            if self.cancel.is_cancelled() {
+                self.drain().await;
+                self.effects.leave();
+                return End::Asked;
+            }
             if self.parts.until_settled && self.state.window.is_none() && self.effects.only_deliveries() {
                 self.effects.leave();
                 return End::Settled;
             }
-            let now = clock::now();
+            let now = (self.parts.clock)();
             let Pending { effects, wake_at } = pending(&self.state, now);
             self.effects.adjust(&self.state, &effects, now);
             self.ready.clone_from(&inbox.database.borrow());
             self.publish();
-            let wake = self.wake_in(wake_at, now);
+            self.look_at = self.look_at.min(Instant::now() + self.wake_in(wake_at, now));
             let show = SAMPLES_SHOWN_EVERY.saturating_sub(self.shown_at.elapsed());
             tokio::select! {
-                () = self.cancel.cancelled() => {
-                    self.drain().await;
-                    self.effects.leave();
-                    return End::Asked;
-                }
+                () = self.cancel.cancelled() => {}
                 Some(report) = self.reports.recv() => self.report(report).await,
                 Some(call) = inbox.calls.recv() => self.call(call).await,
                 Some(reading) = inbox.readings.recv() => self.reading(reading).await,
                 Some(()) = inbox.pulses.recv() => self.look().await,
                 Ok(()) = inbox.database.changed() => self.show = Show::Records,
-                () = tokio::time::sleep(wake) => self.look().await,
+                () = tokio::time::sleep_until(self.look_at) => self.look().await,
                 () = tokio::time::sleep(show), if self.show != Show::Nothing => {}
             }
         }
     }
 
-    /// Lets a short step in flight reach its end and writes that down, without starting another. What may take long
-    /// is not waited for: the next start finds out what became of it.
+    /// Writes down what was reported, and lets a short step in flight reach its end, without starting another. What may
+    /// take long is not waited for: the next start finds out what became of it.
     async fn drain(&mut self) {
         let end = Instant::now() + DRAIN;
-        while self.effects.short_steps() > 0 {
-            let Ok(Some(report)) = tokio::time::timeout_at(end, self.reports.recv()).await else {
+        loop {
+            let report = match self.reports.try_recv() {
+                Ok(report) => Some(report),
+                Err(_) if self.effects.short_steps() == 0 => return,
+                Err(_) => tokio::time::timeout_at(end, self.reports.recv()).await.ok().flatten(),
+            };
+            let Some(report) = report else {
                 tracing::warn!(event = "shutdown.laggard", steps = ?self.effects.names(), "steps are left in flight");
                 return;
             };
             let Some(event) = self.event(report) else { continue };
-            let entries = conclude(&self.state, &self.parts.plan, clock::now(), event);
+            let entries = conclude(&self.state, &self.parts.plan, (self.parts.clock)(), event);
             let journal = Arc::clone(&self.parts.journal);
             let written = entries.clone();
-            let appended = tokio::task::spawn_blocking(move || journal.append(&written)).await;
-            if let Ok(Ok(())) = appended {
-                let state = Arc::make_mut(&mut self.state);
-                for entry in &entries {
-                    state.apply(entry);
-                }
+            let appended = tokio::task::spawn_blocking(move || journal.append(&written));
+            if let Ok(Ok(Ok(()))) = tokio::time::timeout_at(end, appended).await {
+                self.take(&entries);
             } else {
                 tracing::error!(event = "journal.failed", "the end of a step could not be written down");
                 return;
@@ -253,8 +278,9 @@ impl Driver {
 
     /// Looks at the time: rules that change without samples, timers, openings.
     async fn look(&mut self) {
+        self.look_at = Instant::now() + BEAT;
         self.assess().await;
-        let due = self.due(clock::now());
+        let due = self.due((self.parts.clock)());
         self.handle(Event::Pulse { due }).await.ok();
     }
 
@@ -278,7 +304,7 @@ impl Driver {
 
     /// Asks the judge, and hands on what it says while a window is open.
     async fn assess(&mut self) {
-        self.assessment = self.judge.assess(clock::now());
+        self.assessment = self.judge.assess((self.parts.clock)());
         if concerns(&self.state, &self.assessment) {
             self.handle(Event::Assessed(self.assessment.clone())).await.ok();
         }
@@ -335,56 +361,114 @@ impl Driver {
         }
     }
 
-    /// Decides, appends, applies.
-    async fn handle(&mut self, event: Event) -> Result<(), Refusal> {
-        let entries = decide(&self.state, &self.parts.plan, clock::now(), event)?;
-        if entries.is_empty() {
-            return Ok(());
+    /// Decides, appends, applies. What could not be written is decided anew once it can be, so that no step is started
+    /// with a deadline from before, and no opening that is too old by then.
+    async fn handle(&mut self, mut event: Event) -> Result<(), Refusal> {
+        loop {
+            if let Event::Pulse { due } = &mut event {
+                *due = self.due((self.parts.clock)());
+            }
+            let decided = decide(&self.state, &self.parts.plan, (self.parts.clock)(), event.clone());
+            let entries = decided.inspect_err(|_refusal| self.journal_error = None)?;
+            if entries.is_empty() {
+                self.journal_error = None;
+                return Ok(());
+            }
+            match self.append(&entries).await {
+                Written::Yes => {
+                    self.take(&entries);
+                    return Ok(());
+                }
+                Written::No => {}
+                Written::Ending => {
+                    let message = "the journal cannot be written and rollbackd is ending".to_owned();
+                    return Err(Refusal { message });
+                }
+            }
         }
-        if !self.append(&entries).await {
-            return Err(Refusal { message: "the journal cannot be written and rollbackd is ending".to_owned() });
-        }
+    }
+
+    /// Takes in what is durable.
+    fn take(&mut self, entries: &[Entry]) {
         let state = Arc::make_mut(&mut self.state);
-        for entry in &entries {
+        for entry in entries {
             state.apply(entry);
             log(entry);
             self.effects.note(entry);
         }
         self.show = Show::Records;
-        Ok(())
     }
 
-    /// Appends, and stands still until it has worked. `false`: it was asked to end meanwhile, nothing was written.
-    async fn append(&mut self, entries: &[Entry]) -> bool {
+    /// Appends. When that fails, stands still until the journal can be read, and looks whether the entries are there.
+    async fn append(&mut self, entries: &[Entry]) -> Written {
         let batch: Arc<[Entry]> = entries.into();
-        loop {
-            let watch = clock::Stopwatch::start();
-            let journal = Arc::clone(&self.parts.journal);
-            let entries = Arc::clone(&batch);
-            let appended = tokio::task::spawn_blocking(move || journal.append(&entries)).await;
-            let error = match appended {
-                Ok(Ok(())) => {
-                    self.parts.metrics.appended(watch.elapsed());
-                    if self.journal_error.take().is_some() {
-                        tracing::info!(event = "journal.recovered", "the journal can be written again");
-                    }
-                    return true;
-                }
-                Ok(Err(error)) => error.to_string(),
-                Err(error) => error.to_string(),
-            };
-            self.parts.metrics.journal_failed();
-            if self.journal_error.is_none() {
-                tracing::error!(event = "journal.failed", error, "nothing is done until the journal can be written");
+        let watch = clock::Stopwatch::start();
+        let appending = Arc::clone(&batch);
+        match self.ask_journal(move |journal| journal.append(&appending).map_err(|error| error.to_string())).await {
+            None => return Written::Ending,
+            Some(Ok(())) => {
+                self.parts.metrics.appended(watch.elapsed());
+                self.journal_works();
+                return Written::Yes;
             }
-            self.journal_error = Some(error);
-            self.show = Show::Records;
-            self.publish();
+            Some(Err(error)) => self.journal_fails(error),
+        }
+        loop {
             tokio::select! {
-                () = self.cancel.cancelled() => return false,
+                () = self.cancel.cancelled() => return Written::Ending,
                 () = tokio::time::sleep(JOURNAL_RETRY) => {}
             }
+            let next = self.state.seq + 1;
+            match self.ask_journal(move |journal| journal.read_from(next).map_err(|error| error.to_string())).await {
+                None => return Written::Ending,
+                Some(Ok(there)) if there.is_empty() => return Written::No,
+                Some(Ok(there)) if there == *batch => {
+                    self.journal_works();
+                    return Written::Yes;
+                }
+                Some(Ok(_)) => self.journal_fails("the journal holds records of somebody else".to_owned()),
+                Some(Err(error)) => self.journal_fails(error),
+            }
         }
+    }
+
+    /// Asks the journal on a thread of its own, and says so while it does not answer. `None`: it was asked to end, and
+    /// there is still no answer.
+    async fn ask_journal<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&dyn Journal) -> Result<T, String> + Send + 'static,
+    ) -> Option<Result<T, String>> {
+        let journal = Arc::clone(&self.parts.journal);
+        let mut answer = tokio::task::spawn_blocking(move || work(journal.as_ref()));
+        let cancel = self.cancel.clone();
+        loop {
+            tokio::select! {
+                answer = &mut answer => return Some(answer.unwrap_or_else(|error| Err(error.to_string()))),
+                () = tokio::time::sleep(JOURNAL_PATIENCE) => {
+                    self.journal_fails("the journal does not answer: is its disk hanging?".to_owned());
+                }
+                () = cancel.cancelled() => {
+                    let answer = tokio::time::timeout(DRAIN, answer).await.ok()?;
+                    return Some(answer.unwrap_or_else(|error| Err(error.to_string())));
+                }
+            }
+        }
+    }
+
+    fn journal_works(&mut self) {
+        if self.journal_error.take().is_some() {
+            tracing::info!(event = "journal.recovered", "the journal can be written again");
+        }
+    }
+
+    fn journal_fails(&mut self, error: String) {
+        self.parts.metrics.journal_failed();
+        if self.journal_error.is_none() {
+            tracing::error!(event = "journal.failed", error, "nothing is done until the journal can be written");
+        }
+        self.journal_error = Some(error);
+        self.show = Show::Records;
+        self.publish();
     }
 
     /// Shows the current state, if it is worth it.
@@ -397,7 +481,7 @@ impl Driver {
         if self.shown_at.elapsed() < pause {
             return;
         }
-        let now = clock::now();
+        let now = (self.parts.clock)();
         let ready = match &self.journal_error {
             Some(error) => Err(error.clone()),
             None => self.ready.clone(),
@@ -490,3 +574,6 @@ fn log(entry: &Entry) {
         | Record::PageRepeated => tracing::info!(target: RECORDS, event = kind, window, seq = entry.seq, "recorded"),
     }
 }
+
+#[cfg(test)]
+mod tests;
