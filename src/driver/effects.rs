@@ -153,7 +153,12 @@ impl Effects {
                 running.stop.cancel();
             }
         }
-        self.running.retain(|effect, running| wanted.contains(effect) || !running.ended.is_cancelled());
+        // An ended step that is still wanted has a report on its way. A delivery that was stopped has none, and is begun
+        // again when it is wanted again.
+        self.running.retain(|effect, running| {
+            let reported = !(matches!(effect, Effect::Deliver { .. }) && running.stop.is_cancelled());
+            !running.ended.is_cancelled() || (reported && wanted.contains(effect))
+        });
         for effect in wanted {
             if !self.running.contains_key(effect) {
                 self.start(state, effect, now);

@@ -14,8 +14,10 @@
 
 pub mod adapters;
 pub mod effects;
+mod lines;
 pub mod snapshot;
 pub mod world;
+mod writing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +28,7 @@ use rollbackd_core::plan::Plan;
 use rollbackd_core::run::decide::{concerns, conclude, decide};
 use rollbackd_core::run::event::{DueOpening, Event, Refusal};
 use rollbackd_core::run::pending::{Pending, pending};
-use rollbackd_core::run::record::{Entry, Record};
+use rollbackd_core::run::record::Entry;
 use rollbackd_core::run::state::State;
 use rollbackd_core::window::Schedule;
 use tokio::sync::{mpsc, watch};
@@ -36,10 +38,10 @@ use tokio_util::task::TaskTracker;
 
 use self::adapters::Adapters;
 use self::effects::{Effects, Report};
+use self::lines::log;
 use self::snapshot::{Call, Snapshot};
-use crate::clock;
+use self::writing::Written;
 use crate::journal::Journal;
-use crate::logging::RECORDS;
 use crate::metrics::Metrics;
 use crate::signal::schedule::Reading;
 
@@ -47,10 +49,6 @@ use crate::signal::schedule::Reading;
 const BEAT: Duration = Duration::from_secs(5);
 /// Snapshots that only differ in samples are published at most this often.
 const SAMPLES_SHOWN_EVERY: Duration = Duration::from_millis(100);
-/// The pause before the journal is tried again.
-const JOURNAL_RETRY: Duration = Duration::from_secs(1);
-/// How long the journal may take before it is said that it does not answer.
-const JOURNAL_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a step in flight may take to end when the loop is asked to.
 const DRAIN: Duration = Duration::from_secs(20);
 /// An opening that is older than this when it is seen was missed.
@@ -126,17 +124,6 @@ pub struct Driver {
     look_at: Instant,
     shown_at: Instant,
     show: Show,
-}
-
-/// What became of entries that were to be appended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Written {
-    /// They are durable.
-    Yes,
-    /// They are not there.
-    No,
-    /// Nobody knows, and the loop was asked to end.
-    Ending,
 }
 
 /// What has changed since the last snapshot.
@@ -399,78 +386,6 @@ impl Driver {
         self.show = Show::Records;
     }
 
-    /// Appends. When that fails, stands still until the journal can be read, and looks whether the entries are there.
-    async fn append(&mut self, entries: &[Entry]) -> Written {
-        let batch: Arc<[Entry]> = entries.into();
-        let watch = clock::Stopwatch::start();
-        let appending = Arc::clone(&batch);
-        match self.ask_journal(move |journal| journal.append(&appending).map_err(|error| error.to_string())).await {
-            None => return Written::Ending,
-            Some(Ok(())) => {
-                self.parts.metrics.appended(watch.elapsed());
-                self.journal_works();
-                return Written::Yes;
-            }
-            Some(Err(error)) => self.journal_fails(error),
-        }
-        loop {
-            tokio::select! {
-                () = self.cancel.cancelled() => return Written::Ending,
-                () = tokio::time::sleep(JOURNAL_RETRY) => {}
-            }
-            let next = self.state.seq + 1;
-            match self.ask_journal(move |journal| journal.read_from(next).map_err(|error| error.to_string())).await {
-                None => return Written::Ending,
-                Some(Ok(there)) if there.is_empty() => return Written::No,
-                Some(Ok(there)) if there == *batch => {
-                    self.journal_works();
-                    return Written::Yes;
-                }
-                Some(Ok(_)) => self.journal_fails("the journal holds records of somebody else".to_owned()),
-                Some(Err(error)) => self.journal_fails(error),
-            }
-        }
-    }
-
-    /// Asks the journal on a thread of its own, and says so while it does not answer. `None`: it was asked to end, and
-    /// there is still no answer.
-    async fn ask_journal<T: Send + 'static>(
-        &mut self,
-        work: impl FnOnce(&dyn Journal) -> Result<T, String> + Send + 'static,
-    ) -> Option<Result<T, String>> {
-        let journal = Arc::clone(&self.parts.journal);
-        let mut answer = tokio::task::spawn_blocking(move || work(journal.as_ref()));
-        let cancel = self.cancel.clone();
-        loop {
-            tokio::select! {
-                answer = &mut answer => return Some(answer.unwrap_or_else(|error| Err(error.to_string()))),
-                () = tokio::time::sleep(JOURNAL_PATIENCE) => {
-                    self.journal_fails("the journal does not answer: is its disk hanging?".to_owned());
-                }
-                () = cancel.cancelled() => {
-                    let answer = tokio::time::timeout(DRAIN, answer).await.ok()?;
-                    return Some(answer.unwrap_or_else(|error| Err(error.to_string())));
-                }
-            }
-        }
-    }
-
-    fn journal_works(&mut self) {
-        if self.journal_error.take().is_some() {
-            tracing::info!(event = "journal.recovered", "the journal can be written again");
-        }
-    }
-
-    fn journal_fails(&mut self, error: String) {
-        self.parts.metrics.journal_failed();
-        if self.journal_error.is_none() {
-            tracing::error!(event = "journal.failed", error, "nothing is done until the journal can be written");
-        }
-        self.journal_error = Some(error);
-        self.show = Show::Records;
-        self.publish();
-    }
-
     /// Shows the current state, if it is worth it.
     fn publish(&mut self) {
         let pause = match self.show {
@@ -518,61 +433,6 @@ pub fn records(journal: &dyn Journal, window: Option<&str>) -> Result<Vec<Entry>
     let entries = journal.read_from(1).map_err(|error| error.to_string())?;
     let wanted = |entry: &Entry| window.is_none_or(|window| entry.window.as_deref() == Some(window));
     Ok(entries.into_iter().filter(wanted).collect())
-}
-
-/// One line for each record; those that people act on are louder.
-fn log(entry: &Entry) {
-    let kind = serde_json::to_value(&entry.record).ok();
-    let kind = kind.as_ref().and_then(|value| value.get("type")).and_then(serde_json::Value::as_str).unwrap_or("?");
-    let window = entry.window.as_deref().unwrap_or("-");
-    match &entry.record {
-        Record::BreachDetected { trigger } => {
-            tracing::error!(target: RECORDS, event = "breach.detected", window, reason = trigger.sentence(), "rolling back");
-        }
-        Record::OperatorNeeded { reason, .. } => {
-            tracing::error!(target: RECORDS, event = "rollback.needs_operator", window, reason, "an operator is needed");
-        }
-        Record::RungFailed { rung, reason } => {
-            tracing::error!(target: RECORDS, event = "rung.failed", window, rung = rung + 1, reason, "a rung has failed");
-        }
-        Record::StepStarted { number, step, .. } => {
-            tracing::info!(target: RECORDS, event = "step.started", window, number, step = step.name(), "a step has started");
-        }
-        Record::StepEnded { number, outcome } => {
-            let result = format!("{:?}", outcome.result).to_lowercase();
-            tracing::info!(target: RECORDS, event = "step.ended", window, number, result, detail = outcome.detail, "a step has ended");
-        }
-        Record::WindowSettled { outcome, detail } => {
-            let outcome = format!("{outcome:?}").to_lowercase();
-            tracing::info!(target: RECORDS, event = "window.settled", window, outcome, detail, "the window is settled");
-        }
-        Record::VerdictChanged { from, to, detail } => {
-            tracing::warn!(target: RECORDS, event = "verdict.changed", window, ?from, ?to, detail, "the rules say something else");
-        }
-        Record::NoticeDead { notice, channel, reason } => {
-            tracing::error!(target: RECORDS, event = "notice.undeliverable", window, notice, channel, reason, "a notice was given up");
-        }
-        Record::NoticeOwed { .. } | Record::NoticeDelivered { .. } | Record::NoticeCancelled { .. } => {
-            tracing::debug!(target: RECORDS, event = kind, window, seq = entry.seq, "recorded");
-        }
-        Record::Started { .. }
-        | Record::OpeningMissed { .. }
-        | Record::WindowOpened { .. }
-        | Record::ProcessStarted { .. }
-        | Record::WarmedUp { .. }
-        | Record::MigrationFinished { .. }
-        | Record::RulePaged { .. }
-        | Record::RuleQuieted { .. }
-        | Record::HoldStarted { .. }
-        | Record::HoldEnded { .. }
-        | Record::RungStarted { .. }
-        | Record::ApprovalRequested { .. }
-        | Record::ApprovalGiven { .. }
-        | Record::ResolutionStarted { .. }
-        | Record::ResolutionFailed { .. }
-        | Record::Acknowledged { .. }
-        | Record::PageRepeated => tracing::info!(target: RECORDS, event = kind, window, seq = entry.seq, "recorded"),
-    }
 }
 
 #[cfg(test)]

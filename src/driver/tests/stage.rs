@@ -127,9 +127,9 @@ impl Stage {
         let (driver, snapshots) = Driver::new(parts, tracker.clone(), cancel.clone());
         let (readings, read) = mpsc::channel(1024);
         let (calls, called) = mpsc::channel(64);
-        let (pulses, pulsed) = mpsc::channel(8);
+        let (pulses, looks) = mpsc::channel(8);
         let (database, seen) = watch::channel(Ok(()));
-        let inbox = Inbox { readings: read, calls: called, pulses: pulsed, database: seen };
+        let inbox = Inbox { readings: read, calls: called, pulses: looks, database: seen };
         let driver = tracker.spawn(driver.run(inbox));
         Running { snapshots, readings, calls, pulses, database, cancel, driver, tracker }
     }
