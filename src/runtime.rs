@@ -25,7 +25,7 @@ use crate::driver::{Driver, End, Inbox, Openings, Parts};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::postgres::session::{ConnectError, Session};
-use crate::{frozen, server, signal, systemd};
+use crate::{clock, frozen, server, signal, systemd};
 
 /// How long tasks may take to end after they were asked to.
 const PARTING: Duration = Duration::from_secs(5);
@@ -79,6 +79,7 @@ impl Runtime {
             adapters: Arc::new(world),
             metrics: Arc::clone(&metrics),
             until_settled: used == Use::UntilSettled,
+            clock: clock::now,
         };
         let (stop, services) = (CancellationToken::new(), CancellationToken::new());
         let tracker = TaskTracker::new();

@@ -153,7 +153,12 @@ impl Effects {
                 running.stop.cancel();
             }
         }
-        self.running.retain(|effect, running| wanted.contains(effect) || !running.ended.is_cancelled());
+        // An ended step that is still wanted has a report on its way. A delivery that was stopped has none, and is begun
+        // again when it is wanted again.
+        self.running.retain(|effect, running| {
+            let reported = !(matches!(effect, Effect::Deliver { .. }) && running.stop.is_cancelled());
+            !running.ended.is_cancelled() || (reported && wanted.contains(effect))
+        });
         for effect in wanted {
             if !self.running.contains_key(effect) {
                 self.start(state, effect, now);
@@ -219,13 +224,20 @@ impl Effects {
         let work = Arc::clone(&self.adapters).perform(assignment);
         let (reports, effect, ended) = (self.reports.clone(), effect.clone(), control.ended.clone());
         self.spawn(async move {
-            let tell = async {
-                while let Some(process) = processes.recv().await {
-                    send(&reports, Report::Process { effect: effect.clone(), step: number, process }).await;
+            let mut work = std::pin::pin!(tokio::time::timeout(within + OVERTIME, work));
+            // A process is told of before the step's end, and whoever keeps the channel does not hold up the end.
+            let outcome = loop {
+                tokio::select! {
+                    biased;
+                    Some(process) = processes.recv() => {
+                        send(&reports, Report::Process { effect: effect.clone(), step: number, process }).await;
+                    }
+                    outcome = &mut work => break outcome,
                 }
             };
-            let bounded = tokio::time::timeout(within + OVERTIME, work);
-            let (outcome, ()) = tokio::join!(bounded, tell);
+            if let Ok(process) = processes.try_recv() {
+                send(&reports, Report::Process { effect: effect.clone(), step: number, process }).await;
+            }
             let outcome = outcome
                 .unwrap_or_else(|_| Outcome::timed_out(format!("{name} did not end in its time and was given up")));
             send(&reports, Report::StepEnded { effect, step: number, outcome }).await;

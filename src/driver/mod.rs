@@ -14,8 +14,10 @@
 
 pub mod adapters;
 pub mod effects;
+mod lines;
 pub mod snapshot;
 pub mod world;
+mod writing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +28,7 @@ use rollbackd_core::plan::Plan;
 use rollbackd_core::run::decide::{concerns, conclude, decide};
 use rollbackd_core::run::event::{DueOpening, Event, Refusal};
 use rollbackd_core::run::pending::{Pending, pending};
-use rollbackd_core::run::record::{Entry, Record};
+use rollbackd_core::run::record::Entry;
 use rollbackd_core::run::state::State;
 use rollbackd_core::window::Schedule;
 use tokio::sync::{mpsc, watch};
@@ -36,10 +38,10 @@ use tokio_util::task::TaskTracker;
 
 use self::adapters::Adapters;
 use self::effects::{Effects, Report};
+use self::lines::log;
 use self::snapshot::{Call, Snapshot};
-use crate::clock;
+use self::writing::Written;
 use crate::journal::Journal;
-use crate::logging::RECORDS;
 use crate::metrics::Metrics;
 use crate::signal::schedule::Reading;
 
@@ -47,8 +49,6 @@ use crate::signal::schedule::Reading;
 const BEAT: Duration = Duration::from_secs(5);
 /// Snapshots that only differ in samples are published at most this often.
 const SAMPLES_SHOWN_EVERY: Duration = Duration::from_millis(100);
-/// The pause before the journal is tried again.
-const JOURNAL_RETRY: Duration = Duration::from_secs(1);
 /// How long a step in flight may take to end when the loop is asked to.
 const DRAIN: Duration = Duration::from_secs(20);
 /// How long notices of a settled window may take before the current configuration is taken over.
@@ -81,6 +81,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Whether this run ends with the window that is open (its configuration is not the current one).
     pub until_settled: bool,
+    /// The wall clock. Waiting is tokio's, so that tests can let both go by at once.
+    pub clock: fn() -> Timestamp,
 }
 
 /// What comes in from other tasks.
@@ -119,6 +121,9 @@ pub struct Driver {
     next_opening: Option<Timestamp>,
     journal_error: Option<String>,
     ready: Result<(), String>,
+    /// When to look at the time again. Only a look moves it to a later moment: what else comes in must not keep a timer
+    /// from being heard.
+    look_at: Instant,
     shown_at: Instant,
     show: Show,
     /// Since when the window is settled for which this runs.
@@ -147,7 +152,7 @@ impl Driver {
         tracker: TaskTracker,
         cancel: CancellationToken,
     ) -> (Self, watch::Receiver<Arc<Snapshot>>) {
-        let now = clock::now();
+        let now = (parts.clock)();
         let state = State::replay(&parts.entries);
         let plan = state.window.as_ref().map_or_else(|| Arc::clone(&parts.plan), |window| Arc::clone(&window.plan));
         let mut judge = Judge::new(&plan, now);
@@ -181,6 +186,7 @@ impl Driver {
             next_opening: None,
             journal_error: None,
             ready,
+            look_at: Instant::now(),
             shown_at: Instant::now(),
             show: Show::Records,
             settled_at: None,
@@ -195,33 +201,37 @@ impl Driver {
         self.parts.entries = Vec::new();
         let version = env!("CARGO_PKG_VERSION").to_owned();
         self.recover_processes().await;
-        self.handle(Event::Restarted { version }).await.ok();
-        self.look().await;
+        if self.handle(Event::Restarted { version }).await.is_ok() {
+            self.look().await;
+        }
         loop {
+            // Asked here too, because a record that could not be written at the end must not be acted upon: its step would
+            // be started again.
+            if self.cancel.is_cancelled() {
+                self.drain().await;
+                self.effects.leave();
+                return End::Asked;
+            }
             if self.is_through() {
                 self.effects.leave();
                 return End::Settled;
             }
-            let now = clock::now();
+            let now = (self.parts.clock)();
             self.effects.adjust(&self.state, &pending(&self.state, now).effects, now);
             // What has become due since the last look is still to be looked at: something else may have come in first.
             let Pending { wake_at, .. } = pending(&self.state, self.looked_at.min(now));
             self.ready.clone_from(&inbox.database.borrow());
             self.publish();
-            let wake = self.wake_in(wake_at, now);
+            self.look_at = self.look_at.min(Instant::now() + self.wake_in(wake_at, now));
             let show = SAMPLES_SHOWN_EVERY.saturating_sub(self.shown_at.elapsed());
             tokio::select! {
-                () = self.cancel.cancelled() => {
-                    self.drain().await;
-                    self.effects.leave();
-                    return End::Asked;
-                }
+                () = self.cancel.cancelled() => {}
                 Some(report) = self.reports.recv() => self.report(report).await,
                 Some(call) = inbox.calls.recv() => self.call(call).await,
                 Some(reading) = inbox.readings.recv() => self.reading(reading).await,
                 Some(()) = inbox.pulses.recv() => self.look().await,
                 Ok(()) = inbox.database.changed() => self.show = Show::Records,
-                () = tokio::time::sleep(wake) => self.look().await,
+                () = tokio::time::sleep_until(self.look_at) => self.look().await,
                 () = tokio::time::sleep(show), if self.show != Show::Nothing => {}
             }
         }
@@ -257,25 +267,27 @@ impl Driver {
         }
     }
 
-    /// Lets a short step in flight reach its end and writes that down, without starting another. What may take long
-    /// is not waited for: the next start finds out what became of it.
+    /// Writes down what was reported, and lets a short step in flight reach its end, without starting another. What may
+    /// take long is not waited for: the next start finds out what became of it.
     async fn drain(&mut self) {
         let end = Instant::now() + DRAIN;
-        while self.effects.short_steps() > 0 {
-            let Ok(Some(report)) = tokio::time::timeout_at(end, self.reports.recv()).await else {
+        loop {
+            let report = match self.reports.try_recv() {
+                Ok(report) => Some(report),
+                Err(_) if self.effects.short_steps() == 0 => return,
+                Err(_) => tokio::time::timeout_at(end, self.reports.recv()).await.ok().flatten(),
+            };
+            let Some(report) = report else {
                 tracing::warn!(event = "shutdown.laggard", steps = ?self.effects.names(), "steps are left in flight");
                 return;
             };
             let Some(event) = self.event(report) else { continue };
-            let entries = conclude(&self.state, &self.parts.plan, clock::now(), event);
+            let entries = conclude(&self.state, &self.parts.plan, (self.parts.clock)(), event);
             let journal = Arc::clone(&self.parts.journal);
             let written = entries.clone();
-            let appended = tokio::task::spawn_blocking(move || journal.append(&written)).await;
-            if let Ok(Ok(())) = appended {
-                let state = Arc::make_mut(&mut self.state);
-                for entry in &entries {
-                    state.apply(entry);
-                }
+            let appended = tokio::task::spawn_blocking(move || journal.append(&written));
+            if let Ok(Ok(Ok(()))) = tokio::time::timeout_at(end, appended).await {
+                self.take(&entries);
             } else {
                 tracing::error!(event = "journal.failed", "the end of a step could not be written down");
                 return;
@@ -293,8 +305,9 @@ impl Driver {
 
     /// Looks at the time: rules that change without samples, timers, openings.
     async fn look(&mut self) {
+        self.look_at = Instant::now() + BEAT;
         self.assess().await;
-        self.looked_at = clock::now();
+        self.looked_at = (self.parts.clock)();
         let due = self.due(self.looked_at);
         self.handle(Event::Pulse { due }).await.ok();
     }
@@ -319,7 +332,7 @@ impl Driver {
 
     /// Asks the judge, and hands on what it says while a window is open.
     async fn assess(&mut self) {
-        self.assessment = self.judge.assess(clock::now());
+        self.assessment = self.judge.assess((self.parts.clock)());
         if concerns(&self.state, &self.assessment) {
             self.handle(Event::Assessed(self.assessment.clone())).await.ok();
         }
@@ -382,56 +395,42 @@ impl Driver {
         }
     }
 
-    /// Decides, appends, applies.
-    async fn handle(&mut self, event: Event) -> Result<(), Refusal> {
-        let entries = decide(&self.state, &self.parts.plan, clock::now(), event)?;
-        if entries.is_empty() {
-            return Ok(());
+    /// Decides, appends, applies. What could not be written is decided anew once it can be, so that no step is started
+    /// with a deadline from before, and no opening that is too old by then.
+    async fn handle(&mut self, mut event: Event) -> Result<(), Refusal> {
+        loop {
+            if let Event::Pulse { due } = &mut event {
+                *due = self.due((self.parts.clock)());
+            }
+            let decided = decide(&self.state, &self.parts.plan, (self.parts.clock)(), event.clone());
+            let entries = decided.inspect_err(|_refusal| self.journal_error = None)?;
+            if entries.is_empty() {
+                self.journal_error = None;
+                return Ok(());
+            }
+            match self.append(&entries).await {
+                Written::Yes => {
+                    self.take(&entries);
+                    return Ok(());
+                }
+                Written::No => {}
+                Written::Ending => {
+                    let message = "the journal cannot be written and rollbackd is ending".to_owned();
+                    return Err(Refusal { message });
+                }
+            }
         }
-        if !self.append(&entries).await {
-            return Err(Refusal { message: "the journal cannot be written and rollbackd is ending".to_owned() });
-        }
+    }
+
+    /// Takes in what is durable.
+    fn take(&mut self, entries: &[Entry]) {
         let state = Arc::make_mut(&mut self.state);
-        for entry in &entries {
+        for entry in entries {
             state.apply(entry);
             log(entry);
             self.effects.note(entry);
         }
         self.show = Show::Records;
-        Ok(())
-    }
-
-    /// Appends, and stands still until it has worked. `false`: it was asked to end meanwhile, nothing was written.
-    async fn append(&mut self, entries: &[Entry]) -> bool {
-        let batch: Arc<[Entry]> = entries.into();
-        loop {
-            let watch = clock::Stopwatch::start();
-            let journal = Arc::clone(&self.parts.journal);
-            let entries = Arc::clone(&batch);
-            let appended = tokio::task::spawn_blocking(move || journal.append(&entries)).await;
-            let error = match appended {
-                Ok(Ok(())) => {
-                    self.parts.metrics.appended(watch.elapsed());
-                    if self.journal_error.take().is_some() {
-                        tracing::info!(event = "journal.recovered", "the journal can be written again");
-                    }
-                    return true;
-                }
-                Ok(Err(error)) => error.to_string(),
-                Err(error) => error.to_string(),
-            };
-            self.parts.metrics.journal_failed();
-            if self.journal_error.is_none() {
-                tracing::error!(event = "journal.failed", error, "nothing is done until the journal can be written");
-            }
-            self.journal_error = Some(error);
-            self.show = Show::Records;
-            self.publish();
-            tokio::select! {
-                () = self.cancel.cancelled() => return false,
-                () = tokio::time::sleep(JOURNAL_RETRY) => {}
-            }
-        }
     }
 
     /// Shows the current state, if it is worth it.
@@ -444,7 +443,7 @@ impl Driver {
         if self.shown_at.elapsed() < pause {
             return;
         }
-        let now = clock::now();
+        let now = (self.parts.clock)();
         let ready = match &self.journal_error {
             Some(error) => Err(error.clone()),
             None => self.ready.clone(),
@@ -483,57 +482,5 @@ pub fn records(journal: &dyn Journal, window: Option<&str>) -> Result<Vec<Entry>
     Ok(entries.into_iter().filter(wanted).collect())
 }
 
-/// One line for each record; those that people act on are louder.
-fn log(entry: &Entry) {
-    let kind = serde_json::to_value(&entry.record).ok();
-    let kind = kind.as_ref().and_then(|value| value.get("type")).and_then(serde_json::Value::as_str).unwrap_or("?");
-    let window = entry.window.as_deref().unwrap_or("-");
-    match &entry.record {
-        Record::BreachDetected { trigger } => {
-            tracing::error!(target: RECORDS, event = "breach.detected", window, reason = trigger.sentence(), "rolling back");
-        }
-        Record::OperatorNeeded { reason, .. } => {
-            tracing::error!(target: RECORDS, event = "rollback.needs_operator", window, reason, "an operator is needed");
-        }
-        Record::RungFailed { rung, reason } => {
-            tracing::error!(target: RECORDS, event = "rung.failed", window, rung = rung + 1, reason, "a rung has failed");
-        }
-        Record::StepStarted { number, step, .. } => {
-            tracing::info!(target: RECORDS, event = "step.started", window, number, step = step.name(), "a step has started");
-        }
-        Record::StepEnded { number, outcome } => {
-            let result = format!("{:?}", outcome.result).to_lowercase();
-            tracing::info!(target: RECORDS, event = "step.ended", window, number, result, detail = outcome.detail, "a step has ended");
-        }
-        Record::WindowSettled { outcome, detail } => {
-            let outcome = format!("{outcome:?}").to_lowercase();
-            tracing::info!(target: RECORDS, event = "window.settled", window, outcome, detail, "the window is settled");
-        }
-        Record::VerdictChanged { from, to, detail } => {
-            tracing::warn!(target: RECORDS, event = "verdict.changed", window, ?from, ?to, detail, "the rules say something else");
-        }
-        Record::NoticeDead { notice, channel, reason } => {
-            tracing::error!(target: RECORDS, event = "notice.undeliverable", window, notice, channel, reason, "a notice was given up");
-        }
-        Record::NoticeOwed { .. } | Record::NoticeDelivered { .. } | Record::NoticeCancelled { .. } => {
-            tracing::debug!(target: RECORDS, event = kind, window, seq = entry.seq, "recorded");
-        }
-        Record::Started { .. }
-        | Record::OpeningMissed { .. }
-        | Record::WindowOpened { .. }
-        | Record::ProcessStarted { .. }
-        | Record::WarmedUp { .. }
-        | Record::MigrationFinished { .. }
-        | Record::RulePaged { .. }
-        | Record::RuleQuieted { .. }
-        | Record::HoldStarted { .. }
-        | Record::HoldEnded { .. }
-        | Record::RungStarted { .. }
-        | Record::ApprovalRequested { .. }
-        | Record::ApprovalGiven { .. }
-        | Record::ResolutionStarted { .. }
-        | Record::ResolutionFailed { .. }
-        | Record::Acknowledged { .. }
-        | Record::PageRepeated => tracing::info!(target: RECORDS, event = kind, window, seq = entry.seq, "recorded"),
-    }
-}
+#[cfg(test)]
+mod tests;

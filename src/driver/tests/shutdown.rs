@@ -1,0 +1,119 @@
+//! The end: what is waited for, what is left, what is written down.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rollbackd_core::run::record::{Record, WindowOutcome};
+use tokio::time::sleep;
+
+use super::journal::Mode;
+use super::outside::Does;
+use super::stage::Stage;
+use crate::driver::End;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// How a step of this name ended, if it did.
+fn end(records: &[Record], step: &str) -> Option<bool> {
+    let number = records.iter().find_map(|record| match record {
+        Record::StepStarted { number, step: one, .. } if one.name() == step => Some(*number),
+        _ => None,
+    })?;
+    records.iter().find_map(|record| match record {
+        Record::StepEnded { number: one, outcome } if *one == number => Some(outcome.is_success()),
+        _ => None,
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_step_is_waited_for_and_no_other_begins() {
+    let stage = Stage::new();
+    stage.outside.breaks.store(true, Ordering::SeqCst);
+    stage.outside.script("close_gate", Does::Succeeds(10 * SECOND));
+    let mut running = stage.start();
+    running.open().await;
+    running.in_flight("close_gate").await;
+    let (ended, took) = running.stop().await;
+    assert_eq!(ended, End::Asked);
+    assert!(took >= 9 * SECOND && took < 11 * SECOND, "{took:?}");
+    assert_eq!(end(&stage.journal.records(), "close_gate"), Some(true));
+    assert_eq!(stage.outside.names().last(), Some(&"close_gate"));
+    assert_eq!(stage.journal.started().last(), Some(&"close_gate"));
+    let mut again = stage.start();
+    assert_eq!(again.settled(1).await, WindowOutcome::Recovered);
+    assert_eq!(stage.outside.names().iter().filter(|name| **name == "close_gate").count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_step_that_does_not_end_is_left() {
+    let stage = Stage::new();
+    stage.outside.breaks.store(true, Ordering::SeqCst);
+    stage.outside.script("close_gate", Does::Never);
+    let mut running = stage.start();
+    running.open().await;
+    running.in_flight("close_gate").await;
+    let (_, took) = running.stop().await;
+    assert!(took >= 20 * SECOND && took < 21 * SECOND, "{took:?}");
+    let mut again = stage.start();
+    assert_eq!(again.settled(1).await, WindowOutcome::Recovered);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_migration_and_a_script_are_not_waited_for() {
+    for step in ["migrate", "act"] {
+        let stage = Stage::new();
+        stage.outside.breaks.store(true, Ordering::SeqCst);
+        if step == "migrate" {
+            stage.outside.breaks.store(false, Ordering::SeqCst);
+        }
+        stage.outside.script(step, Does::Process(Box::new(Does::Never)));
+        let mut running = stage.start();
+        running.open().await;
+        running.in_flight(step).await;
+        running
+            .until("its process", |snapshot| {
+                let window = snapshot.state.window.as_ref();
+                window.is_some_and(|window| window.in_flight.iter().any(|running| running.process.is_some()))
+            })
+            .await;
+        let (_, took) = running.stop().await;
+        assert!(took < SECOND, "{step}: {took:?}");
+        assert_eq!(end(&stage.journal.records(), step), None);
+        assert!(!stage.outside.asked.load(Ordering::SeqCst), "{step} was asked to end");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_reported_while_the_loop_ends_is_written_down() {
+    // Which of the loop's sources is heard first is a matter of chance.
+    for _ in 0..10 {
+        let stage = Stage::new();
+        stage.outside.script("migrate", Does::Process(Box::new(Does::Never)));
+        let mut running = stage.start();
+        running.open().await;
+        running.in_flight("backup").await;
+        let outside = Arc::clone(&stage.outside);
+        while !outside.names().contains(&"migrate") {
+            sleep(Duration::from_millis(1)).await;
+        }
+        // The report is on its way, and the end is asked for before the driver hears it.
+        running.stop().await;
+        let written = stage.journal.records().iter().any(|record| matches!(record, Record::ProcessStarted { .. }));
+        assert!(written, "a process runs on, and no later life would know");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_for_one_window_ends_with_it() {
+    let mut stage = Stage::new();
+    let running = stage.start();
+    running.open().await;
+    running.crash().await;
+    stage.until_settled = true;
+    let again = stage.start();
+    let end = tokio::time::timeout(Duration::from_secs(7200), again.driver).await.expect("it ends").unwrap();
+    assert_eq!(end, End::Settled);
+    assert!(stage.journal.records().iter().any(|record| matches!(record, Record::WindowSettled { .. })));
+    assert_eq!(stage.journal.mode(), Mode::Works);
+}
