@@ -24,10 +24,9 @@ fn on(deliveries: &[Delivery], channel: &str) -> Vec<Delivery> {
 
 fn owed(stage: &Stage) -> Vec<String> {
     let records = stage.journal.records();
-    let owed = records.into_iter().filter_map(|record| match record {
-        Record::NoticeOwed { notice } => Some(notice.id),
-        _ => None,
-    });
+    let owed = records
+        .into_iter()
+        .filter_map(|record| if let Record::NoticeOwed { notice } = record { Some(notice.id) } else { None });
     owed.collect()
 }
 
@@ -140,21 +139,21 @@ async fn a_delivery_that_was_stopped_begins_again_when_it_is_wanted_again() {
     running.open().await;
     running.settled(1).await;
     running.crash().await;
-    let state = State::replay(&stage.journal.entries());
-    let wanted: Vec<Effect> = pending(&state, now()).effects.into_iter().take(1).collect();
+    let known = State::replay(&stage.journal.entries());
+    let wanted: Vec<Effect> = pending(&known, now()).effects.into_iter().take(1).collect();
     assert!(matches!(wanted[..], [Effect::Deliver { .. }]), "{wanted:?}");
     let metrics = Arc::new(Metrics::new(&stage.plan).unwrap());
     let (reports, _reported) = mpsc::channel(8);
     let mut effects = Effects::new(Arc::clone(&stage.outside) as _, metrics, TaskTracker::new(), reports);
     let before = stage.outside.deliveries().len();
     stage.outside.script("email 1", Does::Never);
-    effects.adjust(&state, &wanted, now());
-    effects.adjust(&state, &wanted, now());
+    effects.adjust(&known, &wanted, now());
+    effects.adjust(&known, &wanted, now());
     sleep(SECOND).await;
     assert_eq!(stage.outside.deliveries().len(), before + 1, "what is wanted twice is started once");
     // A clock that is set back for a moment: the notice is dated ahead, and then it is not.
-    effects.adjust(&state, &[], now());
+    effects.adjust(&known, &[], now());
     sleep(SECOND).await;
-    effects.adjust(&state, &wanted, now());
+    effects.adjust(&known, &wanted, now());
     assert_eq!(stage.outside.deliveries().len(), before + 2, "it is owed, and nobody delivers it");
 }

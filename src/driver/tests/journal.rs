@@ -19,12 +19,15 @@ pub(super) enum Mode {
     Hangs,
 }
 
+/// A record, and the mode from it on.
+type Turn = (fn(&Record) -> bool, Mode);
+
 #[derive(Default)]
 pub(super) struct TestJournal {
     entries: MemoryJournal,
     mode: Mutex<Option<Mode>>,
     changed: Condvar,
-    turn: Mutex<Option<(fn(&Record) -> bool, Mode)>>,
+    turn: Mutex<Option<Turn>>,
 }
 
 impl TestJournal {

@@ -16,13 +16,23 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// How a step of this name ended, if it did.
 fn end(records: &[Record], step: &str) -> Option<bool> {
-    let number = records.iter().find_map(|record| match record {
-        Record::StepStarted { number, step: one, .. } if one.name() == step => Some(*number),
-        _ => None,
+    let number = records.iter().find_map(|record| {
+        if let Record::StepStarted { number, step: one, .. } = record
+            && one.name() == step
+        {
+            Some(*number)
+        } else {
+            None
+        }
     })?;
-    records.iter().find_map(|record| match record {
-        Record::StepEnded { number: one, outcome } if *one == number => Some(outcome.is_success()),
-        _ => None,
+    records.iter().find_map(|record| {
+        if let Record::StepEnded { number: one, outcome } = record
+            && *one == number
+        {
+            Some(outcome.is_success())
+        } else {
+            None
+        }
     })
 }
 

@@ -144,12 +144,9 @@ pub(super) fn sampled(signal: usize, reading: Read) -> Reading {
 impl Running {
     /// Waits until something can be seen.
     pub(super) async fn until(&mut self, what: &str, seen: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
-        let waiting = timeout(PATIENCE, self.snapshots.wait_for(|snapshot| seen(snapshot)));
-        match waiting.await {
-            Ok(Ok(snapshot)) => Arc::clone(&snapshot),
-            Ok(Err(_)) => panic!("the driver ended before: {what}"),
-            Err(_) => panic!("it was never seen: {what}"),
-        }
+        let waiting = timeout(PATIENCE, self.snapshots.wait_for(|snapshot| seen(snapshot))).await;
+        let snapshot = waiting.unwrap_or_else(|_late| panic!("it was never seen: {what}"));
+        Arc::clone(&snapshot.unwrap_or_else(|_gone| panic!("the driver ended before: {what}")))
     }
 
     /// Waits until something holds that cannot be seen in a snapshot.

@@ -78,10 +78,11 @@ async fn an_adapter_that_never_returns_is_given_up() {
         let mut running = stage.start();
         running.open().await;
         assert_eq!(running.settled(1).await, WindowOutcome::Refused);
-        let ended = stage.journal.records().into_iter().find_map(|record| match record {
-            Record::StepEnded { outcome, .. } => Some(outcome),
-            _ => None,
-        });
+        let ended = stage
+            .journal
+            .records()
+            .into_iter()
+            .find_map(|record| if let Record::StepEnded { outcome, .. } = record { Some(outcome) } else { None });
         let ended = ended.expect("an end");
         assert_eq!((ended.result, ended.detail.contains("was given up")), (StepResult::TimedOut, true));
         let settled = running.snapshots.borrow().state.history[0].clone();
@@ -163,14 +164,14 @@ async fn a_rung_that_fails_leads_to_the_next() {
     assert_eq!(stage.outside.names().iter().filter(|name| **name == "act").count(), 2);
 }
 
-fn nightly() -> Option<Openings> {
+fn nightly() -> Openings {
     let schedule = rollbackd_core::window::parse("5 2 * * *").unwrap();
-    Some(Openings { schedule, zone: jiff::tz::TimeZone::UTC })
+    Openings { schedule, zone: jiff::tz::TimeZone::UTC }
 }
 
 #[tokio::test(start_paused = true)]
 async fn doubled_pulses_open_one_window() {
-    let stage = Stage { openings: nightly(), ..Stage::new() };
+    let stage = Stage { openings: Some(nightly()), ..Stage::new() };
     let mut running = stage.start();
     let first = running.until("the next opening", |snapshot| snapshot.next_window_at.is_some()).await;
     assert_eq!(first.next_window_at.unwrap().to_string(), "2026-11-22T02:05:00Z");
@@ -198,7 +199,7 @@ async fn doubled_pulses_open_one_window() {
 #[tokio::test(start_paused = true)]
 async fn an_opening_that_nobody_saw_is_left_out_or_made_up_for() {
     for (missed, opened) in [(Missed::Skip, 0), (Missed::Run, 1)] {
-        let mut stage = Stage { openings: nightly(), ..Stage::new() };
+        let mut stage = Stage { openings: Some(nightly()), ..Stage::new() };
         stage.plan.window.missed = missed;
         let running = stage.start();
         sleep(SECOND).await;
@@ -219,10 +220,11 @@ async fn a_migration_that_fails_is_rolled_back() {
     let mut running = stage.start();
     running.open().await;
     assert_eq!(running.settled(1).await, WindowOutcome::Recovered);
-    let trigger = stage.journal.records().into_iter().find_map(|record| match record {
-        Record::BreachDetected { trigger } => Some(trigger),
-        _ => None,
-    });
+    let trigger = stage
+        .journal
+        .records()
+        .into_iter()
+        .find_map(|record| if let Record::BreachDetected { trigger } = record { Some(trigger) } else { None });
     assert_eq!(trigger, Some(Trigger::Migration { detail: "exit 3".to_owned() }));
 }
 
