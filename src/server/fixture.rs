@@ -132,6 +132,7 @@ pub(crate) fn quiet(now: Timestamp) -> Snapshot {
             blind: Vec::new(),
             healthy_since: Some(now),
             unhealthy: Vec::new(),
+            in_sight: true,
         },
         signals: vec![view("api"), view("requests")],
         rules: vec![RuleView { name: "api is down".to_owned(), state: RuleState::Quiet, then: Consequence::Rollback }],

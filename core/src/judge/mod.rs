@@ -135,6 +135,9 @@ pub struct Assessment {
     pub healthy_since: Option<Timestamp>,
     /// Why `healthy_since` is `None`: one sentence a signal that is not good.
     pub unhealthy: Vec<String>,
+    /// Whether the latest reading of every signal that a rollback rule needs could be read. Long before it is blind, a
+    /// judge that cannot see at this moment must not be the one that says that all is well.
+    pub in_sight: bool,
 }
 
 /// How far samples may be ahead of an assessment's time and still count as of now. Further ahead means that the
@@ -198,7 +201,17 @@ impl Judge {
             }
         }
         let (healthy_since, unhealthy) = self.health(now);
-        Assessment { at: now, verdict: self.verdict(), breached, blind: self.blind(&lost), healthy_since, unhealthy }
+        let (verdict, blind, in_sight) = (self.verdict(), self.blind(&lost), self.in_sight());
+        Assessment { at: now, verdict, breached, blind, healthy_since, unhealthy, in_sight }
+    }
+
+    /// Whether the latest reading of every signal that a rollback rule needs could be read.
+    fn in_sight(&self) -> bool {
+        let readable = |place: &usize| {
+            let last = self.memories.get(*place).and_then(Memory::last);
+            matches!(last, Some((_, Last::Good | Last::Bad, _)))
+        };
+        self.decisive().flat_map(|one| &one.signals).all(readable)
     }
 
     /// The signals as of the last assessment, in configured order.

@@ -101,6 +101,17 @@ fn states(judge: &Judge) -> Vec<RuleState> {
 }
 
 #[test]
+fn one_reading_that_could_not_be_made_is_out_of_sight_long_before_it_is_blind() {
+    let rules = || vec![rule("api is down", &["a"], in_a_row(3))];
+    let mut judge = Judge::new(&plan(2, rules()), at(0));
+    assert!(!judge.assess(at(0)).in_sight, "nothing was read yet");
+    assert!(story(&mut judge, [(1, 0, Reading::good())]).in_sight, "no rollback rule needs the other signal");
+    let lost = story(&mut judge, [(6, 0, Reading::unreadable("no route"))]);
+    assert_eq!((lost.verdict, lost.in_sight), (Verdict::Healthy, false));
+    assert!(story(&mut judge, [(11, 0, bad())]).in_sight, "a bad reading is a reading");
+}
+
+#[test]
 fn three_bad_samples_in_a_row_are_a_breach_with_evidence() {
     let mut judge = Judge::new(&plan(1, vec![rule("api is down", &["a"], in_a_row(3))]), at(0));
     let before = story(&mut judge, [(0, 0, Reading::good()), (5, 0, bad()), (10, 0, bad())]);

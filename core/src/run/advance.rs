@@ -11,7 +11,6 @@ use super::record::{MigrationEnd, Record, Trigger, WindowOutcome};
 use super::state::{InFlight, Phase, Window};
 use super::step::{Outcome, Step, StepResult};
 use super::{ladder, proof};
-use crate::judge::Verdict;
 use crate::plan::OnCommandFailure;
 
 /// Time for steps that have no limit of their own in the plan.
@@ -29,7 +28,8 @@ pub fn advance(window: &Window, now: Timestamp) -> Option<Record> {
     match &window.phase {
         Phase::Preparing => preparing(window, now),
         Phase::Watching => watching(window, now),
-        Phase::Soaking { until } => soaking(window, *until, now),
+        // Whether the soak is passed is seen from the samples, which `decide` has.
+        Phase::Soaking { .. } => None,
         Phase::RollingBack => {
             let rollback = window.rollback.as_ref()?;
             ladder::ladder(window, rollback, now)
@@ -136,18 +136,6 @@ fn migration_ended(window: &Window, outcome: &Outcome, held: bool) -> Option<Rec
 
 fn finished(how: MigrationEnd, detail: String) -> Record {
     Record::MigrationFinished { how, detail }
-}
-
-/// The application must stay healthy. Only a healthy verdict passes: while we are blind or in doubt, the soak
-/// goes on.
-fn soaking(window: &Window, until: Timestamp, now: Timestamp) -> Option<Record> {
-    if window.hold.is_some() || now < until || window.verdict != Verdict::Healthy {
-        return None;
-    }
-    Some(Record::WindowSettled {
-        outcome: WindowOutcome::Passed,
-        detail: format!("the application stayed healthy for {:#} after the migration", window.plan.window.soak),
-    })
 }
 
 /// What comes next for a rung, a proof or a gate.

@@ -41,7 +41,11 @@ pub fn concerns(state: &State, assessment: &Assessment) -> bool {
         changed
             || !assessment.breached.is_empty()
             || !window.paging.is_empty()
-            || matches!(window.phase, Phase::Preparing)
+            || match window.phase {
+                Phase::Preparing => true,
+                Phase::Soaking { until } => assessment.at >= until,
+                Phase::Watching | Phase::RollingBack | Phase::NeedsOperator { .. } | Phase::Resolving { .. } => false,
+            }
     })
 }
 
@@ -251,6 +255,20 @@ impl Draft<'_> {
         if assessment.verdict == Verdict::Breached && !held {
             let because = assessment.breached.iter().filter(|one| one.then == Consequence::Rollback);
             self.push(Record::BreachDetected { trigger: Trigger::Rules { evidence: because.cloned().collect() } });
+        } else if !held {
+            self.soaked(assessment);
+        }
+    }
+
+    /// The application must stay healthy, and be seen to be so at the end: while we are blind, in doubt or out of sight,
+    /// the soak goes on.
+    fn soaked(&mut self, assessment: &Assessment) {
+        let Some(window) = &self.state.window else { return };
+        let Phase::Soaking { until } = window.phase else { return };
+        if assessment.at >= until && assessment.verdict == Verdict::Healthy && assessment.in_sight {
+            let soak = window.plan.window.soak;
+            let detail = format!("the application stayed healthy for {soak:#} after the migration");
+            self.push(Record::WindowSettled { outcome: WindowOutcome::Passed, detail });
         }
     }
 

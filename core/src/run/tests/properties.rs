@@ -164,6 +164,7 @@ fn event(state: &State, now: Timestamp, one: &Move) -> Event {
                 blind: vec![],
                 healthy_since: healthy.then(|| at(-100)),
                 unhealthy: vec![],
+                in_sight: *healthy,
             })
         }
         Move::Settles { which, good } => match state.owed.get(which % state.owed.len().max(1)) {

@@ -184,6 +184,8 @@ pub(super) struct Setup {
     pub(super) breaks: Option<Consequence>,
     /// From when to when nothing can be read.
     pub(super) blind: Option<(i64, i64)>,
+    /// From when to when the latest reading could not be read, not yet for long enough to be blind.
+    pub(super) unseen: Option<(i64, i64)>,
     pub(super) script: Script,
     pub(super) tables: Tables,
     pub(super) verification: Verification,
@@ -213,6 +215,7 @@ impl Default for Setup {
             migration_takes: 60,
             breaks: None,
             blind: None,
+            unseen: None,
             script: Script::Heals,
             tables: Tables::Works,
             verification: Verification::WhenClean,

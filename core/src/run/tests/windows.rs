@@ -175,6 +175,13 @@ fn blind_pages_and_neither_passes_nor_rolls_back() {
 }
 
 #[test]
+fn what_cannot_be_seen_at_the_end_of_the_soak_does_not_pass() {
+    let world = World::run(Setup { unseen: Some((200, 3000)), ..Setup::default() });
+    assert_eq!(world.story(), format!("{PREPARED} migrate+ finished:Succeeded passed"));
+    assert!(world.now >= at(3000), "it passed while nothing could be seen");
+}
+
+#[test]
 fn a_rule_that_pages_does_not_roll_back() {
     let world = World::run(Setup { breaks: Some(Consequence::Page), ..Setup::default() });
     assert_eq!(world.story(), format!("{PREPARED} migrate+ finished:Succeeded page passed"));

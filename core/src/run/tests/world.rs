@@ -239,6 +239,7 @@ impl World {
     fn assessment(&self) -> Assessment {
         let broken = self.tables.len() > ORIGINALS.len();
         let blind = self.setup.blind.is_some_and(|(from, to)| at(from) <= self.now && self.now < at(to));
+        let unseen = self.setup.unseen.is_some_and(|(from, to)| at(from) <= self.now && self.now < at(to));
         let sick = self.setup.sick || self.setup.sick_at.is_some_and(|from| at(from) <= self.now);
         let breached: Vec<Evidence> = match self.setup.breaks {
             _ if blind => vec![],
@@ -258,6 +259,7 @@ impl World {
             blind: if blind { vec!["signal api could not be read".to_owned()] } else { vec![] },
             healthy_since: (!sick && !blind).then(|| at(-20)),
             unhealthy: if sick { vec!["signal api was bad".to_owned()] } else { vec![] },
+            in_sight: !blind && !unseen,
         }
     }
 
