@@ -106,7 +106,7 @@ async fn a_process_reported_while_the_loop_ends_is_written_down() {
     stage.journal.set(Mode::Fails);
     let answer = running.send(Ask::Hold).await;
     // The report comes while the loop stands still, and waits.
-    sleep(20 * SECOND).await;
+    sleep(Duration::from_millis(20_500)).await;
     stage.journal.set(Mode::Works);
     running.stop().await;
     answer.await.unwrap().expect_err("rollbackd is ending");
