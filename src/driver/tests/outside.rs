@@ -30,6 +30,8 @@ pub(super) enum Does {
     UntilAsked(Duration),
     /// Tells of a process, then goes on like another.
     Process(Box<Does>),
+    /// Waits, then goes on like another.
+    Later(Duration, Box<Does>),
 }
 
 /// A step that was asked for.
@@ -110,6 +112,10 @@ impl Outside {
 
     async fn play(&self, does: Does, assignment: &Assignment) -> Result<(), &'static str> {
         let mut does = does;
+        if let Does::Later(after, then) = does {
+            sleep(after).await;
+            does = *then;
+        }
         if let Does::Process(then) = does {
             assignment.started.try_send(PROCESS()).unwrap();
             does = *then;
@@ -135,7 +141,7 @@ impl Outside {
                 sleep(then).await;
                 Ok(())
             }
-            Does::Process(_) => Err("a process that starts a process"),
+            Does::Process(_) | Does::Later(..) => Err("waiting comes first, then the process"),
         }
     }
 
@@ -232,9 +238,11 @@ impl Adapters for Outside {
                     Ok(())
                 }
                 Does::Fails(reason) => Err(reason.to_owned()),
-                Does::Never | Does::NeverAndKeepsTheChannel | Does::UntilAsked(_) | Does::Process(_) => {
-                    std::future::pending().await
-                }
+                Does::Never
+                | Does::NeverAndKeepsTheChannel
+                | Does::UntilAsked(_)
+                | Does::Process(_)
+                | Does::Later(..) => std::future::pending().await,
             };
             attempted(None);
             self.deliveries.lock().unwrap()[place].ended = Some(Instant::now());
