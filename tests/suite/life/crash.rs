@@ -29,7 +29,11 @@ fn assert_recovered(stage: &Stage, daemon: Daemon) {
     stage.assert_originals_whole();
     daemon.term().expect(0);
     stage.assert_nothing_runs();
-    assert_eq!(stage.records(), records, "what the daemon said is what the journal holds");
+    let kept = stage.records();
+    let (told, later) = kept.split_at(records.len());
+    assert_eq!(told, records, "what the daemon said is what the journal holds");
+    let delivered = later.iter().all(|entry| matches!(entry.record, Record::NoticeDelivered { .. }));
+    assert!(delivered, "only receipts of notices may have come since: {:?}", steps(later));
 }
 
 /// A script that says that it runs, does something, and then waits to be let go.
