@@ -117,7 +117,8 @@ impl Work<'_> {
                 }
                 Try::Failed(failure) => return End::Failed(failure.to_string()),
                 Try::TimeUp => {
-                    if !blockers.is_empty() {
+                    // What an earlier try found out, a refusal to end a session included, says more than a try cut short.
+                    if self.found.blockers.is_empty() {
                         self.found.blockers = blockers.iter().map(|blocker| blocker.words.clone()).collect();
                     }
                     return End::Failed(self.given_up("the time was up in the middle of a try"));

@@ -454,9 +454,10 @@ async fn a_role_without_powers_works_with_what_it_owns() {
         transaction.batch_execute("lock table pages in access share mode").await.expect("a lock");
         // The holder is a superuser, whom this role may not end.
         let removal = named(&["pages"], dispose, OnBlocked::Terminate);
-        let outcome = world.act(&removal, Duration::from_secs(2)).await;
+        let outcome = world.act(&removal, Duration::from_secs(5)).await;
         assert_eq!(outcome.result, StepResult::Failed, "{}", outcome.detail);
-        assert!(finding(&outcome).blockers.iter().any(|one| one.starts_with("ending ") && one.contains("42501")));
+        let blockers = &finding(&outcome).blockers;
+        assert!(blockers.iter().any(|one| one.starts_with("ending ") && one.contains("42501")), "{blockers:?}");
         transaction.commit().await.expect("still there");
         let (_, found) = world.removed(&removal).await;
         assert_eq!(found.collateral, ["view public.titles"]);
