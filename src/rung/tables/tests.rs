@@ -332,7 +332,7 @@ async fn a_lock_that_is_held_is_waited_for_and_its_holder_named() {
     transaction.batch_execute("lock table pages in access share mode").await.expect("a lock");
     let before = world.catalog().await;
     for dispose in [QUARANTINE, DROP] {
-        let outcome = world.act(&named(&["pages"], dispose, OnBlocked::Wait), Duration::from_secs(2)).await;
+        let outcome = world.act(&named(&["pages"], dispose, OnBlocked::Wait), Duration::from_secs(5)).await;
         assert_eq!(outcome.result, StepResult::Failed, "{}", outcome.detail);
         assert!(outcome.detail.contains("a running pg_dump (pid "), "{}", outcome.detail);
         assert!(finding(&outcome).attempts >= 2);
