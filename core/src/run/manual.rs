@@ -111,7 +111,21 @@ fn move_one(id: &ObjectId) -> Option<String> {
         | ObjectKind::Trigger
         | ObjectKind::Policy
         | ObjectKind::Function
-        | ObjectKind::Type => return None,
+        | ObjectKind::Type
+        | ObjectKind::Schema
+        | ObjectKind::Extension
+        | ObjectKind::Default
+        | ObjectKind::NotNull
+        | ObjectKind::RowSecurity
+        | ObjectKind::Rule
+        | ObjectKind::Statistics
+        | ObjectKind::Grant
+        | ObjectKind::DefaultGrant
+        | ObjectKind::Owner
+        | ObjectKind::Comment
+        | ObjectKind::Publication
+        | ObjectKind::PublicationTable
+        | ObjectKind::EventTrigger => return None,
     };
     Some(format!("ALTER {keyword} {}", TableName::new(&id.schema, &id.name).sql()))
 }

@@ -473,6 +473,7 @@ async fn a_server_that_goes_away_and_comes_back_is_waited_for() {
     let database = crate::postgres::testing::database(&cluster.url("postgres"));
     let config = crate::postgres::testing::config(database, directory.path().to_owned());
     let baseline = Baseline {
+        format: Baseline::FORMAT,
         at: Timestamp::UNIX_EPOCH,
         server_version: String::new(),
         catalog: rollbackd_core::baseline::Catalog::default(),

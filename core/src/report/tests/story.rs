@@ -130,6 +130,7 @@ impl Story {
 
     pub(super) fn backup(&mut self) {
         let baseline = Arc::new(Baseline {
+            format: Baseline::FORMAT,
             at: at(self.now),
             server_version: "15.18".to_owned(),
             catalog: Catalog::default(),
@@ -227,7 +228,7 @@ pub(super) fn difference(tables: &[&str]) -> Difference {
         of: None,
         name: name.to_owned(),
     };
-    Difference { added: tables.iter().map(added).collect(), removed: vec![], changed: vec![] }
+    Difference { added: tables.iter().map(added).collect(), ..Difference::default() }
 }
 
 pub(super) fn seen(difference: &Difference) -> Outcome {
