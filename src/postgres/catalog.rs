@@ -41,7 +41,7 @@ fn object(row: &Row) -> Result<Object, Failure> {
         make: row.try_get(5).map_err(failed)?,
         unmake: row.try_get(6).map_err(failed)?,
         oid: row.try_get(7).map_err(failed)?,
-        place: row.try_get(8).map_err(failed)?,
+        place: row.try_get::<_, i32>(8).map(|place| i16::try_from(place).unwrap_or(0)).map_err(failed)?,
         ..Object::new(id, definition.unwrap_or_default())
     })
 }
@@ -212,12 +212,18 @@ mod tests {
         let lines: Vec<String> =
             catalog.objects.iter().map(|object| format!("{} := {}", object.id, object.definition.trim())).collect();
         let has = |text: &str| assert!(lines.iter().any(|line| line == text), "{text}\nnot in\n{}", lines.join("\n"));
-        has("table public.Order := logged; row security enabled");
-        has(
-            r#"column a"b of public.Order := character varying(20); collate "C"; not null; default 'x'::character varying"#,
-        );
-        has(r#"column id of public.Order := bigint; not null; default nextval('public."Order_id_seq"'::regclass)"#);
-        has("column n of public.Order := integer; not null; generated always as identity");
+        has("table public.Order := logged");
+        has("row security of public.Order := on");
+        has(r#"column a"b of public.Order := character varying(20); collate "C""#);
+        has(r#"not-null rule a"b of public.Order := not null"#);
+        has(r#"default a"b of public.Order := 'x'::character varying"#);
+        has(r#"default id of public.Order := nextval('public."Order_id_seq"'::regclass)"#);
+        has("column n of public.Order := integer; generated always as identity");
+        has("owner of public.Order := postgres");
+        has("grant to postgres of public.Order := delete, insert, references, select, trigger, truncate, update");
+        has("grant to public on function of public.touch() := execute");
+        has("schema user := schema");
+        has("extension plpgsql := version 1.0");
         has("column twice of public.Order := integer; generated as (3 * 2)");
         has("constraint Order_pkey of public.Order := PRIMARY KEY (id)");
         has(
@@ -244,7 +250,7 @@ mod tests {
                 .any(|line| line.starts_with("function public.f 🚀(integer, text) := CREATE OR REPLACE FUNCTION"))
         );
         assert!(lines.iter().any(|line| line.starts_with("function public.total(integer) := aggregate")));
-        assert!(lines.iter().any(|line| line.starts_with("view public.v := with security_invoker=on;")));
+        assert!(lines.iter().any(|line| line.starts_with("view public.v := create or replace view public.v with (security_invoker=on) as")));
         assert!(
             !lines.iter().any(|line| line.contains("hidden") || line.contains("Order_n_seq")),
             "{}",

@@ -18,6 +18,10 @@ relation as (
     from pg_class c
     join schemas s on s.oid = c.relnamespace
     where not (c.oid = any($1::oid[]))
+      -- An identity column's sequence belongs to the column.
+      and not (c.relkind = 'S' and exists (
+          select from pg_depend i
+          where i.classid = 'pg_class'::regclass and i.objid = c.oid and i.deptype = 'i' and i.refobjsubid > 0))
       and not exists (select from of_extension e where e.classid = 'pg_class'::regclass and e.objid = c.oid)
 ),
 attribute as (
@@ -38,9 +42,6 @@ sequences as (
         and d.deptype = 'a' and d.refobjsubid > 0
     left join pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
     where r.relkind = 'S'
-      -- An identity column's sequence belongs to the column.
-      and not exists (select from pg_depend i
-                      where i.classid = 'pg_class'::regclass and i.objid = r.oid and i.deptype = 'i' and i.refobjsubid > 0)
 ),
 routine as (
     select p.*, s.schema, format('%s(%s)', p.proname, oidvectortypes(p.proargtypes)) as name, p.oid::regprocedure::text as sql
@@ -130,7 +131,7 @@ select case r.relkind when 'f' then 'foreign_table' else 'table' end as kind, r.
         (select 'server ' || quote_ident(fs.srvname) || coalesce(' options ' || array_to_string(ft.ftoptions, ', '), '')
          from pg_foreign_table ft join pg_foreign_server fs on fs.oid = ft.ftserver where ft.ftrelid = r.oid)
     ) as definition,
-    array[]::text[] as make, null::text as unmake, r.oid as number, 0::int2 as place
+    array[]::text[] as make, null::text as unmake, r.oid as number, 0::int4 as place
 from relation r
 where r.relkind in ('r', 'p', 'f')
 

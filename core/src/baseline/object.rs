@@ -84,7 +84,7 @@ impl ObjectKind {
             Self::Extension => "extension",
             Self::Default => "default",
             Self::NotNull => "not-null rule",
-            Self::RowSecurity => "row security setting",
+            Self::RowSecurity => "row security",
             Self::Rule => "rule",
             Self::Statistics => "statistics object",
             Self::Grant => "grant",
@@ -125,9 +125,14 @@ impl ObjectId {
 
 impl fmt::Display for ObjectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.of {
-            Some(table) => write!(f, "{} {} of {}.{table}", self.kind.words(), self.name, self.schema),
-            None => write!(f, "{} {}.{}", self.kind.words(), self.schema, self.name),
+        let words = self.kind.words();
+        match (&self.of, self.kind) {
+            // Their names say it.
+            (Some(of), ObjectKind::Owner | ObjectKind::RowSecurity) => write!(f, "{} of {}.{of}", self.name, self.schema),
+            (Some(of), _) => write!(f, "{words} {} of {}.{of}", self.name, self.schema),
+            (None, ObjectKind::Schema | ObjectKind::Extension) => write!(f, "{words} {}", self.name),
+            (None, _) if self.schema.is_empty() => write!(f, "{words} {}", self.name),
+            (None, _) => write!(f, "{words} {}.{}", self.schema, self.name),
         }
     }
 }
