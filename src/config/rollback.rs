@@ -1,6 +1,6 @@
 //! `[rollback]` with its gates and rungs.
 
-use rollbackd_core::plan::{Dispose, OnBlocked, TableChoice};
+use rollbackd_core::plan::{Dispose, OnBlocked, Reach, TableChoice};
 
 use super::cross::Names;
 use super::database::Ground;
@@ -14,7 +14,7 @@ use super::value::Value;
 /// Gates of a later version.
 const LATER_GATES: [&str; 4] = ["http", "postgres_sessions", "pgbouncer", "postgrest"];
 /// Rungs of a later version.
-const LATER_RUNGS: [&str; 4] = ["partial", "sql", "reverse", "restore"];
+const LATER_RUNGS: [&str; 2] = ["sql", "restore"];
 
 /// Reads `[rollback]`. Also says how many rungs are written, usable or not.
 pub(super) fn read(mut section: Section<'_>, ground: &Ground) -> (usize, Rollback) {
@@ -85,11 +85,17 @@ fn read_rung(mut section: Section<'_>, ground: &Ground, budget: std::time::Durat
     let needs_approval =
         section.or("approval", false, |value| value.choice(&[("none", false), ("required", true)], &[]));
     let kind = section.need("kind", "kind = \"tables\"", |value| {
-        value.choice(&[("script", RungKind::Script), ("tables", RungKind::Tables)], &LATER_RUNGS)
+        let kinds = [
+            ("partial", RungKind::Removal(Reach::Related)),
+            ("script", RungKind::Script),
+            ("tables", RungKind::Removal(Reach::Attached)),
+            ("reverse", RungKind::Removal(Reach::Everything)),
+        ];
+        value.choice(&kinds, &LATER_RUNGS)
     });
     let method = match kind {
         Some(RungKind::Script) => script(&mut section),
-        Some(RungKind::Tables) => tables(&mut section, ground),
+        Some(RungKind::Removal(reach)) => removal(&mut section, ground, reach),
         // What else it holds belongs to a kind that is not known.
         None => return None,
     };
@@ -100,7 +106,7 @@ fn read_rung(mut section: Section<'_>, ground: &Ground, budget: std::time::Durat
 #[derive(Clone, Copy)]
 enum RungKind {
     Script,
-    Tables,
+    Removal(Reach),
 }
 
 fn script(section: &mut Section<'_>) -> Option<Method> {
@@ -109,8 +115,13 @@ fn script(section: &mut Section<'_>) -> Option<Method> {
     Some(Method::Script { command: command?, idempotent })
 }
 
-fn tables(section: &mut Section<'_>, ground: &Ground) -> Option<Method> {
-    let tables = section.need("tables", "tables = \"added\"", |value| choice(value, ground));
+/// The rungs that remove tables: `tables` says which, the others know.
+fn removal(section: &mut Section<'_>, ground: &Ground, reach: Reach) -> Option<Method> {
+    let tables = match reach {
+        Reach::Related => Some(TableChoice::Implicated),
+        Reach::Attached => section.need("tables", "tables = \"added\"", |value| choice(value, ground)),
+        Reach::Everything => Some(TableChoice::Added),
+    };
     let quarantine = section.or("dispose", true, |value| value.choice(&[("quarantine", true), ("drop", false)], &[]));
     let archive = section.or("archive", true, Value::boolean);
     if !quarantine && !archive {
@@ -122,7 +133,7 @@ fn tables(section: &mut Section<'_>, ground: &Ground) -> Option<Method> {
         value.choice(&[("wait", OnBlocked::Wait), ("terminate", OnBlocked::Terminate)], &[])
     });
     let dispose = if quarantine { Dispose::Quarantine } else { Dispose::Drop { archive } };
-    Some(Method::Tables { tables: tables?, dispose, on_blocked })
+    Some(Method::Tables { tables: tables?, dispose, on_blocked, reach })
 }
 
 /// `"added"`, or names, none of which may be one that has to survive.

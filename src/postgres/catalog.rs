@@ -250,7 +250,9 @@ mod tests {
                 .any(|line| line.starts_with("function public.f 🚀(integer, text) := CREATE OR REPLACE FUNCTION"))
         );
         assert!(lines.iter().any(|line| line.starts_with("function public.total(integer) := aggregate")));
-        assert!(lines.iter().any(|line| line.starts_with("view public.v := create or replace view public.v with (security_invoker=on) as")));
+        assert!(lines.iter().any(|line| {
+            line.starts_with("view public.v := create or replace view public.v with (security_invoker=on) as")
+        }));
         assert!(
             !lines.iter().any(|line| line.contains("hidden") || line.contains("Order_n_seq")),
             "{}",

@@ -340,7 +340,7 @@ select 'default_grant', coalesce(d.schema, ''), null,
 from (
     select s.schema, x.defaclrole as role, a.grantee, a.is_grantable,
         case x.defaclobjtype when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions' when 'T' then 'types' else 'schemas' end as what,
-        concat_ws(' ', format('alter default privileges for role %I', pg_get_userbyid(x.defaclrole)), format('in schema %I', nullif(s.schema, ''))) as sql,
+        concat_ws(' ', format('alter default privileges for role %I', pg_get_userbyid(x.defaclrole)), 'in schema ' || quote_ident(s.schema)) as sql,
         case when a.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end as grantee_sql,
         string_agg(lower(a.privilege_type), ', ' order by a.privilege_type) as privileges
     from pg_default_acl x

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::class::Class;
 pub use self::difference::{Change, Difference, Rename, counted};
-pub use self::name::{TableName, quote_identifier};
+pub use self::name::{TableName, quote_identifier, take_quoted};
 pub use self::object::{Object, ObjectId, ObjectKind};
 
 /// What the server's catalog held at one moment, in every schema that is not the system's.

@@ -61,7 +61,7 @@ impl TableName {
 }
 
 /// The text up to the closing quote (doubled quotes undone), and what follows it.
-fn take_quoted(text: &str) -> Option<(String, &str)> {
+pub fn take_quoted(text: &str) -> Option<(String, &str)> {
     let mut part = String::new();
     let mut rest = text;
     loop {

@@ -128,7 +128,9 @@ impl fmt::Display for ObjectId {
         let words = self.kind.words();
         match (&self.of, self.kind) {
             // Their names say it.
-            (Some(of), ObjectKind::Owner | ObjectKind::RowSecurity) => write!(f, "{} of {}.{of}", self.name, self.schema),
+            (Some(of), ObjectKind::Owner | ObjectKind::RowSecurity) => {
+                write!(f, "{} of {}.{of}", self.name, self.schema)
+            }
             (Some(of), _) => write!(f, "{words} {} of {}.{of}", self.name, self.schema),
             (None, ObjectKind::Schema | ObjectKind::Extension) => write!(f, "{words} {}", self.name),
             (None, _) if self.schema.is_empty() => write!(f, "{words} {}", self.name),

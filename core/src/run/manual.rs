@@ -90,7 +90,7 @@ fn named_tables(window: &Window) -> Vec<TableName> {
     let names = window.plan.rollback.rungs.iter().flat_map(|rung| match &rung.method {
         Method::Tables(removal) => match &removal.tables {
             TableChoice::Named(names) => names.as_slice(),
-            TableChoice::Added => &[],
+            TableChoice::Added | TableChoice::Implicated => &[],
         },
         Method::Script { .. } => &[],
     });

@@ -9,7 +9,7 @@ use crate::judge::Evidence;
 use crate::notice::{Message, MessageLinks, Notice, NoticeEvent};
 use crate::plan::{
     Consequence, Contact, DatabasePlan, DecisionPlan, Dispose, GatePlan, Links, Method, Missed, OnBlocked,
-    OnCommandFailure, Plan, Removal, RollbackPlan, Rung, Severity, TableChoice, WindowPlan,
+    OnCommandFailure, Plan, Reach, Removal, RollbackPlan, Rung, Severity, TableChoice, WindowPlan,
 };
 use crate::report::{Report, of};
 use crate::run::record::{Entry, Origin, Record, WindowOutcome};
@@ -81,6 +81,7 @@ pub(super) fn shop() -> Plan {
                     ),
                     dispose: Dispose::Quarantine,
                     on_blocked: OnBlocked::Wait,
+                    reach: Reach::Attached,
                 })),
             ],
         },
