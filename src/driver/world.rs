@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rollbackd_core::notice::Notice;
+use rollbackd_core::plan::TableChoice;
 use rollbackd_core::run::record::Process;
 use rollbackd_core::run::state::Window;
 use rollbackd_core::run::step::{CheckResult, Finding, Outcome, Step};
@@ -71,8 +72,8 @@ impl World {
                 Some(one) => gate::open(one, prior(&window, gate), within).await,
                 None => Outcome::failed(NO_SUCH_GATE),
             },
-            Step::Inspect { .. } => match &window.baseline {
-                Some(baseline) => rung::inspect::run(&self.config, baseline, within).await,
+            Step::Inspect { moment, .. } => match &window.baseline {
+                Some(baseline) => rung::inspect::run(&self.config, baseline, moment, within).await,
                 None => Outcome::failed(NO_BASELINE),
             },
             Step::Act { rung } => match self.config.rollback.rungs.get(rung).map(|rung| &rung.method) {
@@ -104,10 +105,15 @@ impl World {
         let Some(rollbackd_core::plan::Method::Tables(removal)) = planned else {
             return Outcome::failed("the frozen plan and the configuration disagree about this rung");
         };
+        let mut removal = removal.clone();
+        if removal.tables == TableChoice::Implicated {
+            let blamed = window.rollback.as_ref().and_then(|rollback| rollback.trigger.implicated());
+            removal.tables = TableChoice::Named(blamed.unwrap_or_default());
+        }
         match &window.baseline {
             Some(baseline) => {
                 let started = window.started_at;
-                rung::tables::act(&self.config, baseline, removal, &window.id, started, within).await
+                rung::tables::act(&self.config, baseline, &removal, &window.id, started, within).await
             }
             None => Outcome::failed(NO_BASELINE),
         }

@@ -189,7 +189,11 @@ impl Outside {
                     name: "pages".to_owned(),
                 };
                 let added = if self.migrated.load(Ordering::SeqCst) { vec![page()] } else { Vec::new() };
-                Finding::Difference { difference: Difference { added, ..Difference::default() } }
+                Finding::Difference {
+                    difference: Difference { added, ..Difference::default() },
+                    rows: Vec::new(),
+                    way_back: Vec::new(),
+                }
             }
             Step::Preflight
             | Step::Migrate

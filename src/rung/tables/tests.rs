@@ -455,7 +455,8 @@ async fn tables_of_the_same_name_find_room_in_the_quarantine() {
     // The same window again, as when the migration ran on after an earlier rung.
     world.fixture.sql("create table items (id serial primary key)").await;
     world.removed(&added(QUARANTINE)).await;
-    let count = format!("select count(*) from pg_tables where schemaname = '{SCHEMA}' and tablename <> 'rollbackd_undo'");
+    let count =
+        format!("select count(*) from pg_tables where schemaname = '{SCHEMA}' and tablename <> 'rollbackd_undo'");
     assert_eq!(world.fixture.number(&count).await, 3);
 }
 

@@ -233,7 +233,10 @@ pub(super) fn difference(tables: &[&str]) -> Difference {
 }
 
 pub(super) fn seen(difference: &Difference) -> Outcome {
-    Outcome::succeeded(difference.summary(), Finding::Difference { difference: difference.clone() })
+    Outcome::succeeded(
+        difference.summary(),
+        Finding::Difference { difference: difference.clone(), rows: Vec::new(), way_back: Vec::new() },
+    )
 }
 
 pub(super) fn script_failed() -> Outcome {
