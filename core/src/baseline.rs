@@ -219,6 +219,9 @@ pub struct Baseline {
     /// name is not a new table.
     #[serde(default)]
     pub identities: Vec<TableIdentity>,
+    /// Number and fingerprint of the rows of every original table; none in a baseline of an earlier version.
+    #[serde(default)]
+    pub prints: Vec<crate::baseline_print::TablePrint>,
 }
 
 /// A table and the number that the server knows it by.

@@ -10,13 +10,14 @@
 //! 1. [`window`]: cron expression and zone → the instants at which windows open
 //! 2. [`sample`]: one reading of a signal
 //! 3. [`judge`]: samples → rules → verdict, with evidence
-//! 4. [`baseline`]: the facts from before the migration, and their difference to now
+//! 4. [`baseline`], [`baseline_print`]: the facts from before the migration, and their difference to now
 //! 5. [`plan`]: what was configured, frozen when a window opens
 //! 6. [`run`]: the state machine: events → records → state → effects
 //! 7. [`notice`]: records → who is owed which message
 //! 8. [`report`]: records → what happened, for people
 
 pub mod baseline;
+pub mod baseline_print;
 pub mod judge;
 pub mod notice;
 pub mod plan;

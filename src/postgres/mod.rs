@@ -6,6 +6,8 @@
 pub mod activity;
 pub mod catalog;
 pub mod count;
+pub(crate) mod fingerprint;
+pub(crate) mod keys;
 pub mod programs;
 pub mod readback;
 pub mod removal;

@@ -177,6 +177,7 @@ impl Outside {
                     catalog: Catalog::default(),
                     counts: Vec::new(),
                     identities: Vec::new(),
+                    prints: Vec::new(),
                 }),
             },
             Step::ReadGate { .. } => Finding::Gate { prior: "open".to_owned() },
