@@ -1,4 +1,4 @@
-//! Everything that speaks PostgreSQL: sessions, catalog, counts, rights, locks, removal, the client programs.
+//! Everything that speaks PostgreSQL: sessions, catalog, counts, fingerprints, rights, locks, removal, the client programs.
 //!
 //! What is decided from it is not here: the core compares catalogs, the rungs and the verification ask.
 //! Data comes from the server's own functions and goes out as the core's types or as sentences.

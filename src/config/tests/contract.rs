@@ -1,6 +1,7 @@
 //! Each thing that the contract calls an error or a warning, found alone and underlined where it is.
 
 use super::*;
+use crate::config::model::{CheckKind, IntegrityPolicy};
 
 #[track_caller]
 fn only(text: &str, message: &str, underlined: &str) {
@@ -260,9 +261,9 @@ fn tolerances() {
     for wrong in ["1.01", "-0.01", "10"] {
         is_error(&policy(&format!("{{ tolerance = {wrong} }}")), "`tolerance` is out of range", wrong);
     }
-    is_error(&policy("{ tolerance = nan }"), "`tables.posts.tolerance` is out of range", "nan");
-    is_error(&policy("{ tolerance = \"1%\" }"), "`tables.posts.tolerance` has the wrong type", "\"1%\"");
-    is_error(&policy("{ share = 0.1 }"), "`tolerance` is missing in [tables.posts]", "{ share = 0.1 }");
+    is_error(&policy("{ tolerance = nan }"), "`verify.tables.posts.tolerance` is out of range", "nan");
+    is_error(&policy("{ tolerance = \"1%\" }"), "`verify.tables.posts.tolerance` has the wrong type", "\"1%\"");
+    is_error(&policy("{ share = 0.1 }"), "`tolerance` is missing in [verify.tables.posts]", "{ share = 0.1 }");
 }
 
 #[test]
