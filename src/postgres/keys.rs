@@ -74,7 +74,7 @@ impl SampledKeys {
         let text = std::fs::read(&path).map_err(read)?;
         // What the parser says may hold a piece of the file.
         serde_json::from_slice(&text)
-            .map_err(|_| format!("the sampled keys cannot be read: {} is damaged", path.display()))
+            .map_err(|_error| format!("the sampled keys cannot be read: {} is damaged", path.display()))
     }
 
     /// The keys of a table, if they are as many as the baseline says.
@@ -176,8 +176,7 @@ async fn blocks(client: &impl GenericClient, table: &TableName) -> Result<u32, F
 /// How many of the sampled keys are in the table; or why that cannot be said.
 pub(crate) async fn found(client: &impl GenericClient, keys: &TableKeys) -> Result<u64, String> {
     let table = &keys.table;
-    let said = |failure: Failure| failure.to_string();
-    let key = primary_key(client, table).await.map_err(said)?;
+    let key = primary_key(client, table).await?;
     let names: Vec<&str> = key.iter().map(|column| column.name.as_str()).collect();
     if names != keys.columns {
         let was = keys.columns.join(", ");
@@ -187,8 +186,8 @@ pub(crate) async fn found(client: &impl GenericClient, keys: &TableKeys) -> Resu
     let sql = lookup(table, &key);
     let doing = format!("looking up the sampled keys of {table}");
     let parameters: Vec<&(dyn ToSql + Sync)> = keys.values.iter().map(|texts| texts as &(dyn ToSql + Sync)).collect();
-    let row = client.query_one(&sql, &parameters).await.map_err(during(&doing)).map_err(said)?;
-    count::number(&row, &doing).map_err(said)
+    let row = client.query_one(&sql, &parameters).await.map_err(during(&doing))?;
+    Ok(count::number(&row, &doing)?)
 }
 
 /// The statement that counts the keys, given as one array of texts for each column, that are in the table.

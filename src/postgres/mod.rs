@@ -89,6 +89,12 @@ impl Failure {
     }
 }
 
+impl From<Failure> for String {
+    fn from(failure: Failure) -> Self {
+        failure.to_string()
+    }
+}
+
 /// Makes a [`Failure`] of an error: `.map_err(during("reading the catalog"))`.
 pub(crate) fn during(doing: &str) -> impl FnOnce(Error) -> Failure + '_ {
     move |error| Failure::new(doing, &error)

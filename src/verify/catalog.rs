@@ -42,11 +42,10 @@ fn judge(held: usize, difference: &Difference) -> Result<String, String> {
     }
     let more = problems.len().saturating_sub(NAMED);
     problems.truncate(NAMED);
-    let mut text = problems.join("; ");
     if more > 0 {
-        text.push_str(&format!("; and {}", counted(more, "further difference")));
+        problems.push(format!("and {}", counted(more, "further difference")));
     }
-    Err(text)
+    Err(problems.join("; "))
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use super::Context;
 use crate::config::model::IntegrityPolicy;
 use crate::postgres::keys::{self, SampledKeys};
 use crate::postgres::session::Session;
-use crate::postgres::{Failure, count, during, fingerprint, milliseconds};
+use crate::postgres::{count, during, fingerprint, milliseconds};
 
 /// Compares the original tables, and those that have a policy of their own, with the baseline. `limit` is how long a
 /// statement may take: the database's own limit is meant for answers, not for reading whole tables.
@@ -37,9 +37,9 @@ pub(crate) async fn check(
     let tables: BTreeSet<&TableName> = database.original_tables.iter().chain(policies.keys()).collect();
     let session = Session::connect(database).await.map_err(|error| error.to_string())?;
     let client = session.client();
-    fingerprint::settle(client).await.map_err(said)?;
+    fingerprint::settle(client).await?;
     let patience = format!("set statement_timeout = {}", milliseconds(limit));
-    client.batch_execute(&patience).await.map_err(during("setting the time limit")).map_err(said)?;
+    client.batch_execute(&patience).await.map_err(during("setting the time limit"))?;
     let before = Before { baseline, keys: sampled(context.backup).await };
     let (mut held, mut problems) = (Vec::new(), Vec::new());
     for table in tables {
@@ -59,10 +59,6 @@ pub(crate) async fn check(
         return Err("every table is ignored, so nothing was checked".to_owned());
     }
     Ok(format!("{} compared: {}", counted(held.len(), "table"), held.join("; ")))
-}
-
-fn said(failure: Failure) -> String {
-    failure.to_string()
 }
 
 /// The keys in the backup's directory.
@@ -87,7 +83,7 @@ impl Before<'_> {
         let print = self.baseline.prints.iter().find(|print| print.table == *table);
         match policy {
             IntegrityPolicy::GrowOnly => {
-                let now = count::rows(client, table).await.map_err(said)?;
+                let now = count::rows(client, table).await?;
                 if now < before {
                     return Err(format!("{table} has {}, and must have at least {before}", rows(now)));
                 }
@@ -96,7 +92,7 @@ impl Before<'_> {
             }
             IntegrityPolicy::Exact => exact(client, print, table, before).await,
             IntegrityPolicy::Tolerance(share) => {
-                let now = count::rows(client, table).await.map_err(said)?;
+                let now = count::rows(client, table).await?;
                 if within(before, now, share) {
                     Ok(format!("{table} {}, {before} before", rows(now)))
                 } else {
@@ -132,12 +128,12 @@ async fn exact(client: &Client, print: Option<&TablePrint>, table: &TableName, b
     let Some(print) = print else {
         return Err(format!("{table} has no fingerprint in the baseline, so its rows cannot be compared"));
     };
-    let columns = fingerprint::columns(client, table).await.map_err(said)?;
+    let columns = fingerprint::columns(client, table).await?;
     // None at all: the table is gone, which the server says better.
     if let (false, Some(reason)) = (columns.is_empty(), fingerprint::incomparable(print, &columns)) {
         return Err(reason);
     }
-    let now = fingerprint::sum(client, table, &print.columns).await.map_err(said)?;
+    let now = fingerprint::sum(client, table, &print.columns).await?;
     if now.rows != before {
         return Err(format!("{table} has {}, and must have exactly {before}", rows(now.rows)));
     }

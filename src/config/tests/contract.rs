@@ -245,14 +245,15 @@ fn what_is_not_in_this_version_is_said_so() {
 
 #[test]
 fn tolerances() {
-    let policy = |policy: &str| extended(&format!("[[verify]]\nkind = \"integrity\"\ntables = {{ posts = {policy} }}\n"));
+    let policy =
+        |policy: &str| extended(&format!("[[verify]]\nkind = \"integrity\"\ntables = {{ posts = {policy} }}\n"));
     let accepted = |text: &str| {
         let loaded = read_plain(&policy(text)).expect("accepted");
-        let kind = loaded.config.checks.into_iter().find_map(|check| match check.kind {
-            CheckKind::Integrity { tables, .. } => tables.into_values().next(),
-            _ => None,
-        });
-        kind.expect("a policy")
+        let tables =
+            loaded.config.checks.into_iter().find_map(|check| {
+                if let CheckKind::Integrity { tables, .. } = check.kind { Some(tables) } else { None }
+            });
+        tables.and_then(|tables| tables.into_values().next()).expect("a policy")
     };
     for (text, share) in [("{ tolerance = 0.01 }", 0.01), ("{ tolerance = 0 }", 0.0), ("{ tolerance = 1 }", 1.0)] {
         assert_eq!(accepted(text), IntegrityPolicy::Tolerance(share));
@@ -263,7 +264,7 @@ fn tolerances() {
     }
     is_error(&policy("{ tolerance = nan }"), "`verify.tables.posts.tolerance` is out of range", "nan");
     is_error(&policy("{ tolerance = \"1%\" }"), "`verify.tables.posts.tolerance` has the wrong type", "\"1%\"");
-    is_error(&policy("{ share = 0.1 }"), "`tolerance` is missing in [verify.tables.posts]", "{ share = 0.1 }");
+    is_error(&policy("{}"), "`tolerance` is missing in [verify.tables.posts]", "{}");
 }
 
 #[test]

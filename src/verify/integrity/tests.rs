@@ -220,13 +220,13 @@ async fn row_security_that_would_hide_rows_is_a_failure() {
 #[tokio::test]
 async fn tables_that_are_written_to_only_grow() {
     let stage = Stage::new(TABLES).await;
-    let writer = stage.fixture.session().await;
+    let session = stage.fixture.session().await;
     let (written, checked) = (std::cell::Cell::new(0_u32), std::cell::Cell::new(false));
     let writes = async {
         while !checked.get() {
             let sql = "insert into profiles (id, name) select coalesce(max(id), 0) + 1, 'x' from profiles; \
                        update posts set mood = mood; insert into comments select 1";
-            writer.client().batch_execute(sql).await.expect("written");
+            session.client().batch_execute(sql).await.expect("written");
             written.set(written.get() + 1);
         }
     };
