@@ -3,7 +3,7 @@
 //! Here is the wiring only. What an adapter does is in its own module; what follows from it is decided in the
 //! core.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,7 +85,8 @@ impl World {
                 None => Outcome::failed("the configuration has no such rung"),
             },
             Step::Verify { stage } => {
-                let context = verify::Context { config: &self.config, baseline: window.baseline.as_deref() };
+                let backup = window.backup_directory.as_deref().map(Path::new);
+                let context = verify::Context { config: &self.config, baseline: window.baseline.as_deref(), backup };
                 checks(verify::run(context, stage, within).await, "check")
             }
         }

@@ -109,6 +109,7 @@ mod tests {
             catalog: Catalog::default(),
             counts: Vec::new(),
             identities: Vec::new(),
+            prints: Vec::new(),
         };
         cluster.stop(Stop::Immediate).await.expect("stops");
         let outcome = run(&config, &baseline, Moment::Before, Duration::from_secs(1)).await;

@@ -530,6 +530,7 @@ async fn a_server_that_goes_away_and_comes_back_is_waited_for() {
         catalog: rollbackd_core::baseline::Catalog::default(),
         counts: Vec::new(),
         identities: Vec::new(),
+        prints: Vec::new(),
     };
     let started = "2026-11-22T02:00:00Z".parse().expect("a time");
     // It works while a lock is held, loses its server with the holder, and ends its work at the next one.

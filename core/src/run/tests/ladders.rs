@@ -197,7 +197,11 @@ fn a_rung_that_is_declined_makes_room_for_the_next() {
     let mut setup = Setup { deeds: vec![(When::Waiting, Ask::Decline), (When::Waiting, Ask::Decline)], ..broken() };
     setup.plan.rollback.approve_always = true;
     let world = World::run(setup);
-    assert!(world.ladder().starts_with(&format!("{STOPPED} rung1 inspect+ ask failed1 rung2 inspect+ ask failed2 operator")));
+    assert!(
+        world
+            .ladder()
+            .starts_with(&format!("{STOPPED} rung1 inspect+ ask failed1 rung2 inspect+ ask failed2 operator"))
+    );
     assert_eq!(failed(0, &world), "declined by ana: because");
     assert!(world.all_closed());
 }

@@ -178,6 +178,7 @@ impl World {
             catalog: self.catalog(),
             counts,
             identities: Vec::new(),
+            prints: Vec::new(),
         }
     }
 
