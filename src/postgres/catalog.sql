@@ -1,9 +1,9 @@
--- Every object of every schema that is neither the system's, nor an extension's, nor a quarantine of ours:
+-- Every object of every schema that is neither the system's, nor an extension's, nor ours (quarantines, gates):
 -- kind, schema, table it is a part of, name, definition. All definitions are the server's own words.
 with schemas as (
     select oid, nspname::text as schema
     from pg_namespace
-    where nspname !~ '^pg_' and nspname <> 'information_schema' and nspname !~ '^rollbackd_[0-9]{8}t[0-9]{6}z$'
+    where nspname !~ '^pg_' and nspname <> 'information_schema' and nspname !~ '^rollbackd_([0-9]{8}t[0-9]{6}z|gate)$'
 ),
 of_extension as (
     select classid, objid from pg_depend where deptype = 'e' and objsubid = 0
