@@ -217,20 +217,19 @@ async fn end(client: &Client, roles: &[String], deadline: Instant) -> Result<i64
             let pid: i32 = row.try_get(0).map_err(during(doing))?;
             seen.insert(pid);
         }
-        let since = if rows.is_empty() { *quiet_since.get_or_insert(now) } else { now };
-        if !rows.is_empty() {
-            quiet_since = None;
-        }
-        if now - since >= QUIET {
-            return Ok(i64::try_from(seen.len()).unwrap_or(i64::MAX));
-        }
-        if now >= deadline {
+        if rows.is_empty() {
+            if now - *quiet_since.get_or_insert(now) >= QUIET {
+                return Ok(i64::try_from(seen.len()).unwrap_or(i64::MAX));
+            }
+        } else if now >= deadline {
             let left = i64::try_from(rows.len()).unwrap_or(i64::MAX);
             return Err(Trouble::TimedOut(format!(
                 "{} may not log in any more, but {} of theirs would not end in time",
                 named("role", roles),
                 sessions(left)
             )));
+        } else {
+            quiet_since = None;
         }
         sleep(PAUSE).await;
     }

@@ -106,7 +106,7 @@ impl Pooler {
     fn gate(&self, user: &str, database: &str) -> Gate {
         let url = address(&self.url(user, "pgbouncer"));
         let kind = GateKind::Pgbouncer { url, tls_mode: TlsMode::Disable, database: database.to_owned() };
-        Gate { timeout: Duration::from_secs(5), ..gate(kind, None) }
+        Gate { timeout: Duration::from_secs(10), ..gate(kind, None) }
     }
 
     async fn read(&self, gate: &Gate) -> Outcome {

@@ -20,7 +20,7 @@ const SETTINGS: &str = "with role_setting as (
   select distinct on (k) v from kv where k = 'pgrst.db_pre_request' order by k, database desc nulls last";
 
 fn postgrest_gate(role: &str) -> Gate {
-    Gate { timeout: Duration::from_secs(5), ..gate(GateKind::Postgrest { role: role.to_owned() }, None) }
+    Gate { timeout: Duration::from_secs(10), ..gate(GateKind::Postgrest { role: role.to_owned() }, None) }
 }
 
 async fn make(fixture: &Fixture, role: &str) {
