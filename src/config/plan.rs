@@ -94,7 +94,8 @@ fn gate(gate: &Gate, database: &Database) -> GatePlan {
         GateKind::PostgresSessions { roles } => sessions_by_hand(roles),
         GateKind::Pgbouncer { url, database, .. } => {
             let name = quote_identifier(database);
-            let console = |commands: String| format!("at pgbouncer's console, psql {url} as one of its admins: {commands}");
+            let console =
+                |commands: String| format!("at pgbouncer's console, psql {url} as one of its admins: {commands}");
             (console(format!("DISABLE {name}; KILL {name};")), console(format!("RESUME {name}; ENABLE {name};")))
         }
         GateKind::Postgrest { role } => postgrest_by_hand(role, database),
@@ -106,7 +107,8 @@ fn gate(gate: &Gate, database: &Database) -> GatePlan {
 fn curl(call: &HttpCall) -> String {
     let mut line = format!("curl -fsS -X {} {}", call.method, quoted(&call.url.to_string()));
     for name in call.headers.keys() {
-        line.push_str(&format!(" -H {}", quoted(&format!("{name}: …"))));
+        line.push_str(" -H ");
+        line.push_str(&quoted(&format!("{name}: …")));
     }
     if call.body.is_some() {
         line.push_str(" --data '…'");
@@ -118,7 +120,8 @@ fn curl(call: &HttpCall) -> String {
 
 fn sessions_by_hand(roles: &[String]) -> (String, String) {
     let each = |word: &str| -> String {
-        roles.iter().map(|role| format!("ALTER ROLE {} {word}; ", quote_identifier(role))).collect()
+        let one = |role: &String| format!("ALTER ROLE {} {word};", quote_identifier(role));
+        roles.iter().map(one).collect::<Vec<_>>().join(" ")
     };
     let names: Vec<String> = roles.iter().map(|role| sql_text(role)).collect();
     let end = format!(
@@ -126,7 +129,7 @@ fn sessions_by_hand(roles: &[String]) -> (String, String) {
          AND pid <> pg_backend_pid();",
         names.join(", ")
     );
-    (format!("in psql: {}{end}", each("NOLOGIN")), format!("in psql: {}", each("LOGIN").trim_end()))
+    (format!("in psql: {} {end}", each("NOLOGIN")), format!("in psql: {}", each("LOGIN")))
 }
 
 /// What is set for the role in this database alone wins over what is set for the role, and leaves that as it is.

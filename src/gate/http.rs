@@ -13,8 +13,7 @@ use crate::signal::net::{self, Deadline, Fault};
 pub(super) async fn send(call: &HttpCall, timeout: Duration) -> Result<String, Trouble> {
     let shown = format!("{} {}", call.method, call.url);
     let client = Client::new().map_err(Trouble::Failed)?;
-    let ask =
-        Ask { method: &call.method, url: call.url.expose(), headers: &call.headers, body: call.body.as_ref() };
+    let ask = Ask { method: &call.method, url: call.url.expose(), headers: &call.headers, body: call.body.as_ref() };
     match client.ask(ask, Deadline::after(timeout)).await {
         Ok(answer) if (200..300).contains(&answer.status) => {
             Ok(format!("{shown} was answered with status {}", answer.status))

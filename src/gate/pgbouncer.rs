@@ -108,7 +108,9 @@ pub(super) async fn rehearse(place: Place<'_>) -> Result<String, Trouble> {
         )));
     }
     console.command("ENABLE").await.map_err(|trouble| match trouble {
-        Trouble::Failed(reason) => Trouble::Failed(format!("{reason}; the user must be one of pgbouncer's admin_users")),
+        Trouble::Failed(reason) => {
+            Trouble::Failed(format!("{reason}; the user must be one of pgbouncer's admin_users"))
+        }
         Trouble::TimedOut(reason) => Trouble::TimedOut(reason),
     })?;
     let clients = console.count("CLIENTS").await?;
@@ -158,9 +160,9 @@ impl<'a> Console<'a> {
         let flag = |column: &str| match row.try_get(column) {
             Ok(Some("0" | "f")) => Ok(false),
             Ok(Some("1" | "t")) => Ok(true),
-            Ok(_) | Err(_) => {
-                Err(Trouble::Failed(format!("pgbouncer does not say whether the database is {column}: use 1.8 or later")))
-            }
+            Ok(_) | Err(_) => Err(Trouble::Failed(format!(
+                "pgbouncer does not say whether the database is {column}: use 1.8 or later"
+            ))),
         };
         Ok(Some(State { disabled: flag("disabled")?, paused: flag("paused")? }))
     }

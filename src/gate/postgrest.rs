@@ -39,12 +39,7 @@ pub(super) async fn read(role: &str, database: &Database) -> Result<String, Trou
 }
 
 /// Lets PostgREST refuse every request, and waits for those that run.
-pub(super) async fn close(
-    role: &str,
-    database: &Database,
-    prior: &str,
-    deadline: Instant,
-) -> Result<String, Trouble> {
+pub(super) async fn close(role: &str, database: &Database, prior: &str, deadline: Instant) -> Result<String, Trouble> {
     let _: Prior = understood(prior)?;
     let doing = "letting PostgREST refuse requests";
     let mut session = connect(database).await?;
@@ -105,8 +100,7 @@ pub(super) fn is_left_closed(prior: &str) -> bool {
 
 /// What was read, in words.
 pub(super) fn describe(role: &str, prior: &str) -> String {
-    understood::<Prior>(prior)
-        .map_or_else(|_| prior.to_owned(), |prior| describe_setting(role, prior.set.as_deref()))
+    understood::<Prior>(prior).map_or_else(|_| prior.to_owned(), |prior| describe_setting(role, prior.set.as_deref()))
 }
 
 fn describe_setting(role: &str, set: Option<&str>) -> String {
@@ -174,7 +168,9 @@ async fn refuse(client: &impl GenericClient, role: &str, doing: &str) -> Result<
     let schema = REFUSE.split('.').next().unwrap_or_default();
     let row = client.query_one(sql, &[&schema]).await.map_err(during(doing))?;
     if !row.try_get::<_, bool>(0).map_err(during(doing))? {
-        return Err(Trouble::Failed(format!("schema {schema} is there and belongs to somebody else: rename or drop it")));
+        return Err(Trouble::Failed(format!(
+            "schema {schema} is there and belongs to somebody else: rename or drop it"
+        )));
     }
     let place = place(client, role).await?;
     let all = format!("{MAKE_REFUSE}; {place} set {SETTING} = '{REFUSE}'; notify pgrst, 'reload config'");

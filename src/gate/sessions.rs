@@ -38,8 +38,8 @@ struct Login {
 /// A named role as the server has it.
 struct Role {
     name: String,
-    there: bool,
-    login: bool,
+    /// Whether it may log in; absent when there is no such role.
+    login: Option<bool>,
     superuser: bool,
     ours: bool,
 }
@@ -48,7 +48,7 @@ struct Role {
 pub(super) async fn read(roles: &[String], database: &Database) -> Result<String, Trouble> {
     let session = connect(database).await?;
     let roles = fit(look(session.client(), roles).await?)?;
-    let roles = roles.into_iter().map(|role| Login { role: role.name, login: role.login }).collect();
+    let roles = roles.into_iter().map(|role| Login { login: role.login == Some(true), role: role.name }).collect();
     serde_json::to_string(&Prior { roles }).map_err(|error| Trouble::Failed(error.to_string()))
 }
 
@@ -61,8 +61,11 @@ pub(super) async fn close(
 ) -> Result<String, Trouble> {
     let _: Prior = understood(prior)?;
     let mut session = connect(database).await?;
-    let open: Vec<String> =
-        fit(look(session.client(), roles).await?)?.into_iter().filter(|role| role.login).map(|role| role.name).collect();
+    let open: Vec<String> = fit(look(session.client(), roles).await?)?
+        .into_iter()
+        .filter(|role| role.login == Some(true))
+        .map(|role| role.name)
+        .collect();
     set(session.client_mut(), &open, "nologin").await?;
     let ended = end(session.client(), roles, deadline).await?;
     Ok(format!("{} may not log in; {} of theirs ended, none is left", named("role", roles), sessions(ended)))
@@ -74,9 +77,8 @@ pub(super) async fn open(database: &Database, prior: &str) -> Result<String, Tro
     let had: Vec<String> = prior.roles.into_iter().filter(|role| role.login).map(|role| role.role).collect();
     let mut session = connect(database).await?;
     let roles = look(session.client(), &had).await?;
-    let gone: Vec<String> = roles.iter().filter(|role| !role.there).map(|role| role.name.clone()).collect();
-    let shut: Vec<String> =
-        roles.into_iter().filter(|role| role.there && !role.login).map(|role| role.name).collect();
+    let gone: Vec<String> = roles.iter().filter(|role| role.login.is_none()).map(|role| role.name.clone()).collect();
+    let shut: Vec<String> = roles.into_iter().filter(|role| role.login == Some(false)).map(|role| role.name).collect();
     set(session.client_mut(), &shut, "login").await?;
     if gone.is_empty() {
         return Ok(format!("{} may log in again", named("role", &had)));
@@ -108,7 +110,8 @@ pub(super) async fn rehearse(roles: &[String], database: &Database) -> Result<St
     let doing = "trying to take the right to log in";
     let mut session = connect(database).await?;
     let found = fit(look(session.client(), roles).await?)?;
-    let shut: Vec<String> = found.iter().filter(|role| !role.login).map(|role| role.name.clone()).collect();
+    let shut: Vec<String> =
+        found.iter().filter(|role| role.login == Some(false)).map(|role| role.name.clone()).collect();
     if !shut.is_empty() {
         return Err(Trouble::Failed(format!(
             "{} may not log in, so stopping it stops nothing: name the role with which the application connects, or \
@@ -136,26 +139,23 @@ pub(super) async fn rehearse(roles: &[String], database: &Database) -> Result<St
     let others = if elsewhere == 0 {
         String::new()
     } else {
-        format!("; in other databases of the server it has {}, which stay, and cannot connect anew either", sessions(elsewhere))
+        format!(
+            "; in other databases of the server it has {}, which stay, and cannot connect anew either",
+            sessions(elsewhere)
+        )
     };
     Ok(format!("{} may log in and can be kept from it; {} now{others}", named("role", roles), sessions(here)))
 }
 
 async fn look(client: &Client, names: &[String]) -> Result<Vec<Role>, Trouble> {
     let doing = "looking at the roles";
-    let sql = "select w.name, r.oid is not null, coalesce(r.rolcanlogin, false), coalesce(r.rolsuper, false), \
+    let sql = "select w.name, r.rolcanlogin, coalesce(r.rolsuper, false), \
                  w.name in (session_user::text, current_user::text) \
                from unnest($1::text[]) with ordinality w(name, place) \
                left join pg_roles r on r.rolname::text = w.name order by w.place";
     let rows = client.query(sql, &[&names]).await.map_err(during(doing))?;
     let role = |row: &tokio_postgres::Row| {
-        Ok(Role {
-            name: row.try_get(0)?,
-            there: row.try_get(1)?,
-            login: row.try_get(2)?,
-            superuser: row.try_get(3)?,
-            ours: row.try_get(4)?,
-        })
+        Ok(Role { name: row.try_get(0)?, login: row.try_get(1)?, superuser: row.try_get(2)?, ours: row.try_get(3)? })
     };
     let roles: Result<_, tokio_postgres::Error> = rows.iter().map(role).collect();
     Ok(roles.map_err(during(doing))?)
@@ -165,10 +165,12 @@ async fn look(client: &Client, names: &[String]) -> Result<Vec<Role>, Trouble> {
 fn fit(roles: Vec<Role>) -> Result<Vec<Role>, Trouble> {
     let wrong = roles.iter().filter_map(|role| {
         let name = quote_identifier(&role.name);
-        if !role.there {
+        if role.login.is_none() {
             Some(format!("role {name} does not exist: correct `roles`"))
         } else if role.ours {
-            Some(format!("role {name} is the one with which rollbackd itself connects: give it another in database.url"))
+            Some(format!(
+                "role {name} is the one with which rollbackd itself connects: give it another in database.url"
+            ))
         } else if role.superuser {
             Some(format!(
                 "role {name} is a superuser, and without its login nobody may be left to repair the server: let the \
@@ -183,7 +185,7 @@ fn fit(roles: Vec<Role>) -> Result<Vec<Role>, Trouble> {
 }
 
 fn statements(roles: &[String], word: &str) -> String {
-    roles.iter().map(|role| format!("alter role {} {word}; ", quote_identifier(role))).collect()
+    roles.iter().map(|role| format!("alter role {} {word}", quote_identifier(role))).collect::<Vec<_>>().join("; ")
 }
 
 /// All of them or none.

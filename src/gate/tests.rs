@@ -1,5 +1,6 @@
 //! Files, commands and the canary are here; each other kind has a file of its own.
 
+mod by_hand;
 mod http;
 mod pooler;
 mod postgrest;

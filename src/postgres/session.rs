@@ -159,16 +159,10 @@ pub(crate) fn client_config(
     Ok(config)
 }
 
-async fn connect_within(
-    config: &tokio_postgres::Config,
-    tls: &Tls,
-    within: Duration,
-) -> Result<Session, ConnectError> {
+async fn connect_within(config: &tokio_postgres::Config, tls: &Tls, within: Duration) -> Result<Session, ConnectError> {
     match tokio::time::timeout(within, open(config, tls)).await {
         Ok(session) => session,
-        Err(_elapsed) => {
-            Err(ConnectError::Down { reason: format!("no answer within {} ms", within.as_millis()) })
-        }
+        Err(_elapsed) => Err(ConnectError::Down { reason: format!("no answer within {} ms", within.as_millis()) }),
     }
 }
 

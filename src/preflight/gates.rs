@@ -25,8 +25,7 @@ pub(super) async fn check(config: &Config) -> Answer {
         let named = |detail| format!("gate {}: {detail}", gate.name);
         tried.map(named).map_err(named)
     });
-    let (local, rehearsals, canaries) =
-        tokio::join!(aside(config, closable), join_all(rehearsals), join_all(canaries));
+    let (local, rehearsals, canaries) = tokio::join!(aside(config, closable), join_all(rehearsals), join_all(canaries));
     let local = Some(local).filter(|answer| answer.as_ref().map_or(true, |said| !said.is_empty()));
     let answers = local.into_iter().chain(rehearsals).chain(canaries);
     together(answers, "no gate is configured: traffic goes on during a rollback")

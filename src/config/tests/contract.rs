@@ -207,7 +207,8 @@ fn decisions_that_can_never_be_made() {
 
 #[test]
 fn gates_that_could_stop_nothing() {
-    let gate = |kind: &str| extended(&format!("[[rollback.gate]]\nname = \"g\"\ncanary = \"http://localhost/\"\n{kind}\n"));
+    let gate =
+        |kind: &str| extended(&format!("[[rollback.gate]]\nname = \"g\"\ncanary = \"http://localhost/\"\n{kind}\n"));
     let console = "postgres://admin@localhost/pgbouncer?sslmode=disable";
     for good in [
         "http = { stop = { url = \"http://localhost/stop\" }, start = { url = \"http://localhost/start\", method = \"PUT\" } }",
@@ -234,13 +235,11 @@ fn gates_that_could_stop_nothing() {
         "the admin console cannot be disabled",
         "\"pgbouncer\"",
     );
+    is_error(&gate("http.stop.url = \"http://localhost/stop\""), "`start` is missing in [rollback.gate.http]", "http");
     is_error(
-        &gate("http.stop.url = \"http://localhost/stop\""),
-        "`start` is missing in [rollback.gate.http]",
-        "http",
-    );
-    is_error(
-        &gate("http = { stop = { url = \"http://localhost/\", methd = \"PUT\" }, start = { url = \"http://localhost/\" } }"),
+        &gate(
+            "http = { stop = { url = \"http://localhost/\", methd = \"PUT\" }, start = { url = \"http://localhost/\" } }",
+        ),
         "unknown key `methd` in [rollback.gate.http.stop]",
         "methd",
     );

@@ -35,8 +35,7 @@ impl Pooler {
              auth_file = {place}/users\nadmin_users = boss\nstats_users = looker\npool_mode = transaction\n",
             fixture.name
         );
-        let users: String =
-            ["boss", "looker", role].iter().map(|user| format!("\"{user}\" \"sesame\"\n")).collect();
+        let users = ["boss", "looker", role].map(|user| format!("\"{user}\" \"sesame\"\n")).concat();
         std::fs::write(directory.path().join("pgbouncer.ini"), settings).unwrap();
         std::fs::write(directory.path().join("users"), users).unwrap();
         let child = spawn(directory.path());
@@ -52,9 +51,8 @@ impl Pooler {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        if tokio::time::timeout(PATIENCE, up).await.is_err() {
-            panic!("{}", std::fs::read_to_string(self.directory.path().join("log")).unwrap());
-        }
+        let is_up = tokio::time::timeout(PATIENCE, up).await.is_ok();
+        assert!(is_up, "{}", std::fs::read_to_string(self.directory.path().join("log")).unwrap());
     }
 
     async fn restart(&mut self) {
@@ -92,14 +90,13 @@ impl Pooler {
     }
 
     /// What the pooler says of a database: paused and disabled.
-    async fn state(&self, database: &str) -> Option<(String, String)> {
+    async fn state(&self, database: &str) -> Option<String> {
         let console = self.console("boss").await.unwrap();
         let messages = console.client().simple_query("show databases").await.unwrap();
-        messages.iter().find_map(|message| match message {
-            tokio_postgres::SimpleQueryMessage::Row(row) if row.get("name") == Some(database) => {
-                Some((row.get("paused")?.to_owned(), row.get("disabled")?.to_owned()))
-            }
-            _ => None,
+        messages.iter().find_map(|message| {
+            let tokio_postgres::SimpleQueryMessage::Row(row) = message else { return None };
+            let is_it = row.get("name") == Some(database);
+            is_it.then(|| format!("paused {} disabled {}", row.get("paused").unwrap(), row.get("disabled").unwrap()))
         })
     }
 
@@ -154,10 +151,6 @@ fn spawn(directory: &Path) -> Child {
     command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
 }
 
-fn pair(paused: &str, disabled: &str) -> Option<(String, String)> {
-    Some((paused.to_owned(), disabled.to_owned()))
-}
-
 #[tokio::test]
 async fn clients_are_turned_away_and_come_back_however_often() {
     let pooler = Pooler::start("pooled", false).await;
@@ -191,31 +184,30 @@ async fn clients_are_turned_away_and_come_back_however_often() {
         }
     };
     tokio::time::timeout(PATIENCE, gone).await.expect("no session of the application is left on the server");
-    assert_eq!(pooler.state("shop").await, pair("1", "1"));
+    assert_eq!(pooler.state("shop").await.unwrap(), "paused 1 disabled 1");
     for _ in 0..2 {
         assert_succeeded(&pooler.open(&gate, &prior).await);
         assert!(pooler.answers("shop").await);
     }
-    assert_eq!(pooler.state("shop").await, pair("0", "0"));
+    assert_eq!(pooler.state("shop").await.unwrap(), "paused 0 disabled 0");
 }
 
 #[tokio::test]
 async fn what_was_found_is_put_back() {
     let pooler = Pooler::start("pooled_found", false).await;
     let gate = pooler.gate("boss", "shop");
-    for (command, undo, paused, disabled) in [
-        ("disable shop", "enable shop", "0", "1"),
-        ("pause shop", "resume shop", "1", "0"),
-    ] {
+    for (command, undo, found) in
+        [("disable shop", "enable shop", "paused 0 disabled 1"), ("pause shop", "resume shop", "paused 1 disabled 0")]
+    {
         pooler.admin(command).await;
         let refused = pooler.rehearse(&gate).await.unwrap_err();
         assert!(refused.contains("traffic is stopped now"), "{refused}");
         let prior = pooler.prior_of(&gate).await;
         assert!(is_left_closed(&gate, &prior));
         assert_succeeded(&pooler.close(&gate, &prior).await);
-        assert_eq!(pooler.state("shop").await, pair("1", "1"));
+        assert_eq!(pooler.state("shop").await.unwrap(), "paused 1 disabled 1");
         assert_succeeded(&pooler.open(&gate, &prior).await);
-        assert_eq!(pooler.state("shop").await, pair(paused, disabled), "{command}");
+        assert_eq!(pooler.state("shop").await, Some(found.to_owned()), "{command}");
         pooler.admin(undo).await;
     }
     // Half closed, by a crash between the two.
@@ -272,7 +264,9 @@ async fn what_is_wrong_is_named() {
     let refused = pooler.close(&looker, prior).await;
     assert!(!refused.is_success() && refused.detail.contains("admin access needed"), "{refused:?}");
     let nowhere = pooler.gate("boss", "nowhere");
-    for outcome in [pooler.read(&nowhere).await, pooler.close(&nowhere, prior).await, pooler.open(&nowhere, prior).await] {
+    for outcome in
+        [pooler.read(&nowhere).await, pooler.close(&nowhere, prior).await, pooler.open(&nowhere, prior).await]
+    {
         assert!(!outcome.is_success() && outcome.detail.contains("no such database: nowhere"), "{outcome:?}");
     }
     let stranger = pooler.gate("stranger", "shop");

@@ -65,16 +65,17 @@ async fn has_schema(fixture: &Fixture) -> bool {
 }
 
 /// A session that listens as PostgREST does, and hands on what it hears.
-async fn listen(fixture: &Fixture) -> (tokio_postgres::Client, tokio::sync::mpsc::UnboundedReceiver<String>, JoinSet<()>) {
-    let (client, mut connection) =
-        tokio_postgres::connect(&fixture.cluster.url(&fixture.name), NoTls).await.unwrap();
-    let (heard, hears) = tokio::sync::mpsc::unbounded_channel();
+async fn listen(
+    fixture: &Fixture,
+) -> (tokio_postgres::Client, tokio::sync::mpsc::UnboundedReceiver<String>, JoinSet<()>) {
+    let (client, mut connection) = tokio_postgres::connect(&fixture.cluster.url(&fixture.name), NoTls).await.unwrap();
+    let (sender, hears) = tokio::sync::mpsc::unbounded_channel();
     let mut task = JoinSet::new();
     task.spawn(async move {
         let mut messages = futures_util::stream::poll_fn(move |context| connection.poll_message(context));
         while let Some(Ok(message)) = messages.next().await {
             if let AsyncMessage::Notification(notification) = message {
-                drop(heard.send(format!("{} {}", notification.channel(), notification.payload())));
+                drop(sender.send(format!("{} {}", notification.channel(), notification.payload())));
             }
         }
     });
@@ -87,9 +88,7 @@ async fn requests_are_refused_with_503_by_every_role() {
     let fixture = Fixture::new().await;
     let role = "Authenticator \"1\" 🚀";
     make(&fixture, role).await;
-    fixture
-        .sql(&format!("create role \"rest anon\"; grant \"rest anon\" to {}", quote_identifier(role)))
-        .await;
+    fixture.sql(&format!("create role \"rest anon\"; grant \"rest anon\" to {}", quote_identifier(role))).await;
     let gate = postgrest_gate(role);
     let before = settings(&fixture).await;
     let (_client, mut hears, _task) = listen(&fixture).await;
@@ -105,7 +104,11 @@ async fn requests_are_refused_with_503_by_every_role() {
     let database = testing::database(&fixture.cluster.url_as(role, "sesame", &fixture.name));
     let tls = database.tls.clone();
     let session = Session::connect_to(&database.url, &tls, LONG, LONG).await.unwrap();
-    session.client().batch_execute("begin read only; set local role \"rest anon\"; set local search_path = ''").await.unwrap();
+    session
+        .client()
+        .batch_execute("begin read only; set local role \"rest anon\"; set local search_path = ''")
+        .await
+        .unwrap();
     let error = session.client().batch_execute("select \"rollbackd_gate\".\"refuse\"()").await.unwrap_err();
     let error = error.as_db_error().unwrap();
     assert_eq!(error.code().code(), "PGRST");
@@ -225,7 +228,9 @@ async fn it_is_known_beforehand_whether_it_would_work() {
     let gate = postgrest_gate("rest_tried");
     let before = settings(&fixture).await;
     let said = rehearse(&gate, &fixture.database(), LONG).await.unwrap();
-    assert!(said.contains("can be told through role \"rest_tried\" to refuse") && said.contains("is PostgREST running?"));
+    assert!(
+        said.contains("can be told through role \"rest_tried\" to refuse") && said.contains("is PostgREST running?")
+    );
     assert!(!has_schema(&fixture).await);
     assert_eq!(settings(&fixture).await, before, "trying changes nothing");
 
