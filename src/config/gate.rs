@@ -48,7 +48,9 @@ pub(super) fn read(mut section: Section<'_>, names: &mut Names) -> Option<Gate> 
         Some("postgrest") => postgrest(section.child("postgrest")),
         Some(_) | None => None,
     };
-    if !has_canary {
+    // These count the application's sessions, and are closed when there is none.
+    let proves_itself = section.has("postgres_sessions") || section.has("pgbouncer");
+    if !has_canary && !proves_itself {
         let problem = Problem::warning(section.span(), "nothing proves that this gate stops traffic");
         section.doc().report(
             problem

@@ -226,12 +226,12 @@ fn in_the_database_hold_through_a_crash_and_are_put_back_as_they_were_found() {
 fn in_the_database_are_tried_before_anything_depends_on_them() {
     let mut stage = Stage::new("gates-tried");
     let (customer, _) = with_roles(&mut stage);
-    let said = stage.cli(&["check", "--online"]).expect(0).stdout;
+    let said = stage.cli(&["check", "--online", "--json"]).expect(0).stdout;
     assert!(said.contains("gate sessions: role") && said.contains("gate rest: PostgREST can be told"), "{said}");
     let before = log_in(&stage, &customer).unwrap();
     stage.plan.change(&format!("{customer:?}"), &format!("\"nobody\", {:?}", customer.replace("customer 🚀", "owner")));
-    let failed = stage.cli(&["check", "--online"]).expect(1).stdout;
-    assert!(failed.contains("role \"nobody\" does not exist"), "{failed}");
+    let failed = stage.cli(&["check", "--online", "--json"]).expect(1).stdout;
+    assert!(failed.contains(r#"role \"nobody\" does not exist"#), "{failed}");
     assert!(failed.contains("is the one with which rollbackd itself connects"), "{failed}");
     runtime().block_on(before.simple_query("select 1")).expect("trying ends nobody");
     assert_eq!(pre_request(&stage), ["pgrst.db_pre_request=public.check_all"]);

@@ -219,6 +219,16 @@ fn gates_that_could_stop_nothing() {
     ] {
         only_accepted(&gate(good));
     }
+    for proved in
+        ["postgres_sessions.roles = [\"a\"]", &format!("pgbouncer = {{ url = \"{console}\", database = \"shop\" }}")]
+    {
+        only_accepted(&extended(&format!("[[rollback.gate]]\nname = \"g\"\n{proved}\n")));
+    }
+    is_warning(
+        &extended("[[rollback.gate]]\nname = \"g\"\npostgrest = {}\n"),
+        "nothing proves that this gate stops traffic",
+        "[[rollback.gate]]",
+    );
     is_error(&gate("postgres_sessions.roles = []"), "this gate stops nobody", "[]");
     is_error(
         &gate("postgres_sessions.roles = [\"a\", \"a\"]"),
