@@ -230,6 +230,7 @@ fn in_the_database_are_tried_before_anything_depends_on_them() {
     assert!(said.contains("gate sessions: role") && said.contains("gate rest: PostgREST can be told"), "{said}");
     let before = log_in(&stage, &customer).unwrap();
     stage.plan.change(&format!("{customer:?}"), &format!("\"nobody\", {:?}", customer.replace("customer 🚀", "owner")));
+    stage.configuration();
     let failed = stage.cli(&["check", "--online", "--json"]).expect(1).stdout;
     assert!(failed.contains(r#"role \"nobody\" does not exist"#), "{failed}");
     assert!(failed.contains("is the one with which rollbackd itself connects"), "{failed}");
