@@ -401,6 +401,45 @@ pub enum GateKind {
         /// `start`.
         start: Command,
     },
+    /// Two HTTP requests.
+    Http {
+        /// `stop`.
+        stop: HttpCall,
+        /// `start`.
+        start: HttpCall,
+    },
+    /// The roles with which the application connects may not log in.
+    PostgresSessions {
+        /// `roles`.
+        roles: Vec<String>,
+    },
+    /// A pooler turns a database's clients away.
+    Pgbouncer {
+        /// `url`: the admin console.
+        url: Address,
+        /// `sslmode` of the URL.
+        tls_mode: TlsMode,
+        /// `database`: its name in the pooler.
+        database: String,
+    },
+    /// PostgREST refuses every request.
+    Postgrest {
+        /// `role`: the one with which it connects.
+        role: String,
+    },
+}
+
+/// A request that changes something.
+#[derive(Debug, Clone)]
+pub struct HttpCall {
+    /// `url`.
+    pub url: Address,
+    /// `method`.
+    pub method: String,
+    /// `headers`.
+    pub headers: BTreeMap<String, Secret>,
+    /// `body` to send.
+    pub body: Option<Secret>,
 }
 
 /// `[[rollback.rung]]`.

@@ -207,6 +207,56 @@ fn decisions_that_can_never_be_made() {
 }
 
 #[test]
+fn gates_that_could_stop_nothing() {
+    let gate =
+        |kind: &str| extended(&format!("[[rollback.gate]]\nname = \"g\"\ncanary = \"http://localhost/\"\n{kind}\n"));
+    let console = "postgres://admin@localhost/pgbouncer?sslmode=disable";
+    for good in [
+        "http = { stop = { url = \"http://localhost/stop\" }, start = { url = \"http://localhost/start\", method = \"PUT\" } }",
+        "postgres_sessions.roles = [\"shop app\", \"select\"]",
+        &format!("pgbouncer = {{ url = \"{console}\", database = \"shop\" }}"),
+        "postgrest = {}",
+        "postgrest.role = \"other\"",
+    ] {
+        only_accepted(&gate(good));
+    }
+    for proved in
+        ["postgres_sessions.roles = [\"a\"]", &format!("pgbouncer = {{ url = \"{console}\", database = \"shop\" }}")]
+    {
+        only_accepted(&extended(&format!("[[rollback.gate]]\nname = \"g\"\n{proved}\n")));
+    }
+    is_warning(
+        &extended("[[rollback.gate]]\nname = \"g\"\npostgrest = {}\n"),
+        "nothing proves that this gate stops traffic",
+        "[[rollback.gate]]",
+    );
+    is_error(&gate("postgres_sessions.roles = []"), "this gate stops nobody", "[]");
+    is_error(
+        &gate("postgres_sessions.roles = [\"a\", \"a\"]"),
+        "the role `a` is named twice in `rollback.gate.postgres_sessions.roles`",
+        "\"a\"",
+    );
+    is_error(
+        &gate("pgbouncer = { url = \"postgres://admin@localhost/shop?sslmode=disable\", database = \"shop\" }"),
+        "this URL does not lead to pgbouncer's admin console",
+        "\"postgres://*****@localhost/shop?sslmode=disable\"",
+    );
+    is_error(
+        &gate(&format!("pgbouncer = {{ url = \"{console}\", database = \"pgbouncer\" }}")),
+        "the admin console cannot be disabled",
+        "\"pgbouncer\"",
+    );
+    is_error(&gate("http.stop.url = \"http://localhost/stop\""), "`start` is missing in [rollback.gate.http]", "http");
+    is_error(
+        &gate(
+            "http = { stop = { url = \"http://localhost/\", methd = \"PUT\" }, start = { url = \"http://localhost/\" } }",
+        ),
+        "unknown key `methd` in [rollback.gate.http.stop]",
+        "methd",
+    );
+}
+
+#[test]
 fn what_is_not_in_this_version_is_said_so() {
     let not_yet = |what: &str| format!("{what} is not available in this version");
     for kind in ["prometheus", "log"] {
@@ -226,11 +276,6 @@ fn what_is_not_in_this_version_is_said_so() {
     for kind in ["partial", "sql", "reverse", "restore"] {
         let text = edited("kind = \"tables\"", &format!("kind = \"{kind}\""));
         is_error(&text, &not_yet(&format!("`rollback.rung.kind` = `{kind}`")), &format!("\"{kind}\""));
-    }
-    for gate in ["http", "postgres_sessions", "pgbouncer", "postgrest"] {
-        let text =
-            extended(&format!("[[rollback.gate]]\nname = \"g\"\ncanary = \"http://localhost/\"\n{gate} = {{}}\n"));
-        is_error(&text, &not_yet(&format!("`{gate}`")), gate);
     }
     let error_log = extended("[[verify]]\nkind = \"error_log\"\n");
     is_error(&error_log, &not_yet("`verify.kind` = `error_log`"), "\"error_log\"");
