@@ -95,6 +95,10 @@ impl Work<'_> {
             };
             let reason = match tried {
                 Try::Ended(Attempt::Nothing) => return End::Removed,
+                Try::Ended(Attempt::Left(left)) => {
+                    self.found.left = left;
+                    return End::Removed;
+                }
                 Try::Ended(Attempt::Stopped(survivors)) => {
                     self.found.survivors = survivors;
                     return End::Stopped;

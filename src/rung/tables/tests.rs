@@ -5,6 +5,8 @@ use std::sync::Arc;
 use rollbackd_core::plan::{Reach, TableChoice};
 use rollbackd_core::run::step::StepResult;
 
+mod reverse;
+
 use super::*;
 use crate::demo::cluster::{Cluster, Stop};
 use crate::postgres::catalog;
