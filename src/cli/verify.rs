@@ -18,6 +18,7 @@ use super::client::Unanswered;
 use super::output::Terminal;
 use super::place::{self, Place};
 use super::{Exit, Json, Stop};
+use crate::postgres::pinned::Pinned;
 use crate::server::view::unify_times;
 use crate::verify::{self, Context};
 
@@ -41,7 +42,8 @@ struct Answer {
 pub(super) async fn run(path: &Path, arguments: Arguments, terminal: &mut Terminal) -> anyhow::Result<Exit> {
     let config = place::load(path)?;
     let baseline = newest_baseline(&Place::of(path)?).await?;
-    let context = Context { config: &config, baseline: baseline.as_deref() };
+    let pinned = Pinned::new(&config.database);
+    let context = Context { config: &config, pinned: &pinned, baseline: baseline.as_deref() };
     let mut results = verify::run(context, Stage::Closed, STAGE).await;
     results.extend(verify::run(context, Stage::Open, STAGE).await);
     let checks: Vec<CheckLine> = results.iter().map(CheckLine::from).collect();

@@ -6,6 +6,8 @@
 pub mod activity;
 pub mod catalog;
 pub mod count;
+pub mod pinned;
+pub(crate) mod pooler;
 pub mod programs;
 pub mod readback;
 pub mod removal;

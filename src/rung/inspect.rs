@@ -7,13 +7,14 @@ use rollbackd_core::run::step::{Finding, Outcome};
 
 use super::Patience;
 use crate::config::model::Config;
+use crate::postgres::pinned::Pinned;
 use crate::postgres::{Failure, catalog};
 
 /// Compares now with the baseline. A database that is down is tried again until `within` is nearly spent.
-pub async fn run(config: &Config, baseline: &Baseline, within: Duration) -> Outcome {
+pub async fn run(config: &Config, pinned: &Pinned, baseline: &Baseline, within: Duration) -> Outcome {
     let mut patience = Patience::new(within);
     loop {
-        let session = match patience.connect(&config.database).await {
+        let session = match patience.connect(pinned).await {
             Ok(session) => session,
             Err(error) => return Outcome::failed(format!("the catalog could not be read: {error}")),
         };
@@ -54,7 +55,8 @@ mod tests {
         fixture
             .sql("create table pages (id int primary key); create table auth.users (); alter table posts add x int")
             .await;
-        let outcome = run(&fixture.config(), &baseline, Duration::from_secs(20)).await;
+        let outcome =
+            run(&fixture.config(), &Pinned::new(&fixture.database()), &baseline, Duration::from_secs(20)).await;
         assert_eq!(outcome.detail, "1 table added, 1 column added");
         assert!(outcome.is_success());
     }
@@ -73,11 +75,13 @@ mod tests {
             counts: Vec::new(),
             identities: Vec::new(),
         };
+        let pinned = Pinned::new(&config.database);
         cluster.stop(Stop::Immediate).await.expect("stops");
-        let outcome = run(&config, &baseline, Duration::from_secs(1)).await;
+        let outcome = run(&config, &pinned, &baseline, Duration::from_secs(1)).await;
         assert!(!outcome.is_success());
         assert!(outcome.detail.contains("cannot be reached"), "{}", outcome.detail);
-        let (outcome, started) = tokio::join!(run(&config, &baseline, Duration::from_secs(60)), cluster.start_again());
+        let (outcome, started) =
+            tokio::join!(run(&config, &pinned, &baseline, Duration::from_secs(60)), cluster.start_again());
         started.expect("starts");
         assert!(outcome.is_success(), "{}", outcome.detail);
     }

@@ -8,10 +8,11 @@ use rollbackd_core::baseline::{Baseline, TableName, counted};
 
 use crate::config::model::{Database, IntegrityPolicy};
 use crate::postgres::count;
-use crate::postgres::session::Session;
+use crate::postgres::pinned::Pinned;
 
 /// Counts the original tables, and those that have a policy of their own, against the baseline.
 pub(crate) async fn check(
+    pinned: &Pinned,
     database: &Database,
     baseline: Option<&Baseline>,
     default: IntegrityPolicy,
@@ -19,7 +20,7 @@ pub(crate) async fn check(
 ) -> Result<String, String> {
     let baseline = baseline.ok_or("no baseline was taken, so there is nothing to compare with")?;
     let tables: BTreeSet<&TableName> = database.original_tables.iter().chain(policies.keys()).collect();
-    let session = Session::connect(database).await.map_err(|error| error.to_string())?;
+    let session = pinned.session().await.map_err(|error| error.to_string())?;
     let (mut held, mut problems) = (Vec::new(), Vec::new());
     for table in tables {
         let policy = policies.get(table).copied().unwrap_or(default);
@@ -87,13 +88,14 @@ mod tests {
             .await;
         let baseline = fixture.baseline().await;
         let database = fixture.database();
+        let pinned = Pinned::new(&database);
         let none = BTreeMap::new();
         let grow = IntegrityPolicy::GrowOnly;
-        let held = check(&database, Some(&baseline), grow, &none).await.expect("as before");
+        let held = check(&pinned, &database, Some(&baseline), grow, &none).await.expect("as before");
         assert_eq!(held, "3 tables counted: public.comments 1, public.posts 2, public.profiles 0");
         fixture.sql("insert into comments values (2); delete from posts where id = 1; drop table profiles").await;
         let exact = BTreeMap::from([(TableName::new("public", "comments"), IntegrityPolicy::Exact)]);
-        let failed = check(&database, Some(&baseline), grow, &exact).await.expect_err("differences");
+        let failed = check(&pinned, &database, Some(&baseline), grow, &exact).await.expect_err("differences");
         for part in [
             "public.comments has 2 rows, and must have exactly 1",
             "public.posts has 1 rows, and must have at least 2",
@@ -102,11 +104,13 @@ mod tests {
             assert!(failed.contains(part), "{part}: {failed}");
         }
         let unknown = BTreeMap::from([(TableName::new("public", "pages"), grow)]);
-        let failed = check(&database, Some(&baseline), IntegrityPolicy::Ignore, &unknown).await.expect_err("unknown");
+        let failed =
+            check(&pinned, &database, Some(&baseline), IntegrityPolicy::Ignore, &unknown).await.expect_err("unknown");
         assert_eq!(failed, "public.pages was not counted for the baseline");
-        let failed = check(&database, Some(&baseline), IntegrityPolicy::Ignore, &none).await.expect_err("nothing");
+        let failed =
+            check(&pinned, &database, Some(&baseline), IntegrityPolicy::Ignore, &none).await.expect_err("nothing");
         assert!(failed.contains("nothing was checked"), "{failed}");
-        let failed = check(&database, None, grow, &none).await.expect_err("no baseline");
+        let failed = check(&pinned, &database, None, grow, &none).await.expect_err("no baseline");
         assert!(failed.contains("no baseline"), "{failed}");
     }
 }

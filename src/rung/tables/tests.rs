@@ -36,6 +36,7 @@ const SCHEMA: &str = "rollbackd_20261122t020000z";
 struct World {
     fixture: Fixture,
     config: Config,
+    pinned: Pinned,
     baseline: Arc<Baseline>,
 }
 
@@ -47,12 +48,13 @@ impl World {
         let baseline = Arc::new(fixture.baseline().await);
         fixture.sql(migration).await;
         let config = fixture.config();
-        Self { fixture, config, baseline }
+        let pinned = Pinned::new(&config.database);
+        Self { fixture, config, pinned, baseline }
     }
 
     async fn act(&self, removal: &Removal, within: Duration) -> Outcome {
         let started = "2026-11-22T02:00:00Z".parse().expect("a time");
-        act(&self.config, &self.baseline, removal, "shop-20261122T020000Z", started, within).await
+        act(&self.config, &self.pinned, &self.baseline, removal, "shop-20261122T020000Z", started, within).await
     }
 
     async fn removed(&self, removal: &Removal) -> (Outcome, RemovalFinding) {
@@ -428,7 +430,8 @@ async fn a_server_that_refuses_us_is_reported_without_secrets() {
     let mut config = world.config.clone();
     config.database = crate::postgres::testing::database(&world.fixture.cluster.url_as("postgres", "sesame", "x"));
     let started = "2026-11-22T02:00:00Z".parse().expect("a time");
-    let outcome = act(&config, &world.baseline, &added(DROP), "w", started, Duration::from_secs(20)).await;
+    let pinned = Pinned::new(&config.database);
+    let outcome = act(&config, &pinned, &world.baseline, &added(DROP), "w", started, Duration::from_secs(20)).await;
     assert_eq!(outcome.result, StepResult::Failed);
     assert!(!outcome.detail.contains("sesame"), "{}", outcome.detail);
 }
@@ -449,6 +452,7 @@ async fn a_role_without_powers_works_with_what_it_owns() {
             .await;
         let url = world.fixture.cluster.url_as("no_powers", "sesame", &world.fixture.name);
         world.config.database = crate::postgres::testing::database(&url);
+        world.pinned = Pinned::new(&world.config.database);
         let mut holder = world.fixture.session().await;
         let transaction = holder.client_mut().transaction().await.expect("a transaction");
         transaction.batch_execute("lock table pages in access share mode").await.expect("a lock");
@@ -485,7 +489,8 @@ async fn a_server_that_goes_away_and_comes_back_is_waited_for() {
     let transaction = holder.client_mut().transaction().await.expect("a transaction");
     transaction.batch_execute("lock table public.pages").await.expect("a lock");
     let removal = added(DROP);
-    let work = act(&config, &baseline, &removal, "w", started, Duration::from_secs(60));
+    let pinned = Pinned::new(&config.database);
+    let work = act(&config, &pinned, &baseline, &removal, "w", started, Duration::from_secs(60));
     let (outcome, ()) = tokio::join!(work, async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         cluster.stop(Stop::Immediate).await.expect("stops");
