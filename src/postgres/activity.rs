@@ -153,7 +153,7 @@ const BLOCKERS: &str = "with wanted as (select * from pg_locks where pid = $1 an
       coalesce(a.usename::text, ''), coalesce(a.state, ''), \
       coalesce(extract(epoch from clock_timestamp() - coalesce(a.xact_start, a.state_change)), 0)::int8, \
       exists (select from held where held.pid = a.pid), \
-      a.backend_type = 'autovacuum worker' and a.query !~ 'to prevent wraparound' \
+      coalesce(a.backend_type = 'autovacuum worker' and a.query !~ 'to prevent wraparound', false) \
     from blocking join pg_stat_activity a using (pid) where a.pid <> pg_backend_pid() \
     union all \
     select distinct 0, '', p.gid, p.owner::text, '', extract(epoch from clock_timestamp() - p.prepared)::int8, true, false \
