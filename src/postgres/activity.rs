@@ -122,18 +122,15 @@ pub async fn blockers(client: &impl GenericClient, pid: i32) -> Result<Vec<Block
             let (application, role): (String, String) = (row.try_get(2)?, row.try_get(3)?);
             let (state, seconds): (String, i64) = (row.try_get(4)?, row.try_get(5)?);
             let (holds, yields): (bool, bool) = (row.try_get(6)?, row.try_get(7)?);
-            let (kind, words) = match pid {
-                0 => (Kind::Prepared, prepared(&application, &role, seconds)),
-                _ => {
-                    let kind = if yields {
-                        Kind::Autovacuum
-                    } else if holds {
-                        Kind::Holder
-                    } else {
-                        Kind::Waiter
-                    };
-                    (kind, session(pid, &application, &role, &state, seconds))
-                }
+            let kind = match (pid, yields, holds) {
+                (0, _, _) => Kind::Prepared,
+                (_, true, _) => Kind::Autovacuum,
+                (_, false, true) => Kind::Holder,
+                (_, false, false) => Kind::Waiter,
+            };
+            let words = match kind {
+                Kind::Prepared => prepared(&application, &role, seconds),
+                Kind::Holder | Kind::Waiter | Kind::Autovacuum => session(pid, &application, &role, &state, seconds),
             };
             Ok(Blocker { pid, began, kind, words })
         })

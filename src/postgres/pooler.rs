@@ -14,8 +14,9 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
-use tokio_postgres::{Client, Error, SimpleQueryMessage};
+use tokio_postgres::{Client, Error};
 
+use super::session::first;
 use super::{Failure, during};
 
 /// What to do about a pooler that does not keep sessions.
@@ -58,10 +59,7 @@ pub(crate) async fn shares(first: &Client, second: &Client) -> Result<bool, Fail
 /// something under the same name.
 async fn pid(client: &Client) -> Result<Option<i32>, Error> {
     let messages = client.simple_query("select pg_catalog.pg_backend_pid()").await?;
-    Ok(messages.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
-        _ => None,
-    }))
+    Ok(first(&messages).and_then(|pid| pid.parse().ok()))
 }
 
 /// The number of the process in the key that came with the connection. The client library shows it to nobody, so it

@@ -238,6 +238,20 @@ mod tests {
         let note = ask_as(&config).await.expect("it has what is needed");
         assert!(note.contains("is a member of their owner"), "{note}");
 
+        let session = Session::connect(&config.database).await.expect("connects");
+        let note = room(session.client(), &config).await.expect("an answer").expect("it has no reserve");
+        assert!(note.contains("but the 2 that are kept") && !note.contains("pg_dump"), "{note}");
+        config.rollback.rungs[0].method = Method::Tables {
+            tables: TableChoice::Added,
+            dispose: Dispose::Drop { archive: true },
+            on_blocked: OnBlocked::Wait,
+        };
+        fixture.sql("alter role rights_good connection limit 4").await;
+        let note = room(session.client(), &config).await.expect("an answer").expect("and a limit");
+        assert!(note.contains("CONNECTION LIMIT is 4, and up to 7 are needed") && note.contains("pg_dump"), "{note}");
+        let superuser = Session::connect(&fixture.database()).await.expect("connects");
+        assert_eq!(room(superuser.client(), &config).await.expect("an answer"), None);
+
         fixture.sql(&format!("alter database {name} set default_transaction_read_only = on")).await;
         config.database.original_tables.push(TableName::new("public", "gone"));
         let problems = ask_as(&config).await.expect_err("read-only");

@@ -112,7 +112,7 @@ impl Session {
     ) -> Result<Self, ConnectError> {
         let session = Self::bare(url, tls, connect_timeout, statement_timeout).await?;
         let set_up = async {
-            if pooler::is_between(&session.client).await.map_err(refused)? {
+            if pooler::is_between(&session.client).await.map_err(|failure| refused(&failure))? {
                 return Ok(());
             }
             session.run(&limits(statement_timeout)).await
@@ -130,7 +130,7 @@ impl Session {
     ) -> Result<Self, ConnectError> {
         let config = client_config(url, tls, connect_timeout, statement_timeout)
             .map_err(|reason| ConnectError::Mistake { reason })?;
-        match tokio::time::timeout(connect_timeout, open(&config, tls)).await {
+        match tokio::time::timeout(connect_timeout, Box::pin(open(&config, tls))).await {
             Ok(session) => session,
             Err(_elapsed) => {
                 let reason = format!("no answer within {} ms", connect_timeout.as_millis());
@@ -142,7 +142,7 @@ impl Session {
     /// Through a pooler that gives no second connection nobody can look; that is said by the preflight, and is no reason
     /// to do without the first in a rollback.
     async fn refuse_transaction_pooler(&self, database: &Database) -> Result<(), ConnectError> {
-        match self.passage(database).await.map_err(refused)? {
+        match self.passage(database).await.map_err(|failure| refused(&failure))? {
             Passage::Direct | Passage::Session | Passage::Unclear { .. } => Ok(()),
             Passage::Shared => Err(ConnectError::Mistake { reason: pooler::REFUSED.to_owned() }),
         }
@@ -177,7 +177,7 @@ impl Session {
                 match tokio::time::timeout(CLEANING, self.clean(database, manner)).await {
                     // Our own request to cancel may have hit the cleaning.
                     Ok(Err(failure)) if cancelled && failure.is_statement_timeout() => {}
-                    Ok(Err(failure)) => return Err(refused(failure)),
+                    Ok(Err(failure)) => return Err(refused(&failure)),
                     Ok(Ok(())) if cancelled => {
                         cancelled = false;
                         tokio::time::sleep(LATE).await;
@@ -199,10 +199,7 @@ impl Session {
         let doing = "cleaning a kept session";
         let fresh = self.client.simple_query("select pg_catalog.now() = pg_catalog.statement_timestamp()").await;
         let open = match fresh {
-            Ok(messages) => !messages.iter().any(|message| match message {
-                SimpleQueryMessage::Row(row) => row.get(0) == Some("t"),
-                _ => false,
-            }),
+            Ok(messages) => first(&messages) != Some("t"),
             Err(error) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => true,
             Err(error) => return Err(Failure::new(doing, &error)),
         };
@@ -256,7 +253,7 @@ impl Session {
 
     async fn run(&self, settings: &str) -> Result<(), ConnectError> {
         let ran = self.client.batch_execute(settings).await;
-        ran.map_err(|error| refused(Failure::new("setting the session's limits", &error)))
+        ran.map_err(|error| refused(&Failure::new("setting the session's limits", &error)))
     }
 
     async fn bounded(
@@ -286,9 +283,14 @@ pub(crate) enum Passage {
     },
 }
 
-fn refused(failure: Failure) -> ConnectError {
+fn refused(failure: &Failure) -> ConnectError {
     let reason = failure.to_string();
     if failure.is_lost() { ConnectError::Down { reason } } else { ConnectError::Mistake { reason } }
+}
+
+/// The first value of the first row.
+pub(super) fn first(messages: &[SimpleQueryMessage]) -> Option<&str> {
+    messages.iter().find_map(|message| if let SimpleQueryMessage::Row(row) = message { row.get(0) } else { None })
 }
 
 /// The settings of a session of this manner.

@@ -132,7 +132,7 @@ async fn who_only_waits_is_not_ended_with_who_holds() {
         let told = terminate(watcher.client(), &seen, Duration::from_secs(10)).await;
         assert_eq!((told.ended, told.refused), (1, vec![]));
     };
-    let (waited, ()) = tokio::join!(waiter.client().batch_execute("begin; lock table pages; commit"), watch);
-    waited.expect("it had its turn, and its session was left alone");
+    let (turn, ()) = tokio::join!(waiter.client().batch_execute("begin; lock table pages; commit"), watch);
+    turn.expect("it had its turn, and its session was left alone");
     assert!(holding.batch_execute("select 1").await.is_err(), "the holder was ended");
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::config::model::Database;
-use crate::postgres::session::{ConnectError, Passage, Session};
+use crate::postgres::session::{ConnectError, Passage, Session, first};
 use crate::postgres::testing::{self, Fixture};
 
 /// Debian's pgbouncer in front of the shared server.
@@ -100,14 +100,10 @@ async fn poolers_that_do_not_keep_sessions_are_refused_and_left_as_they_were() {
         let (url, tls) = (&database.url, &database.tls);
         let next = Session::connect_to(url, tls, database.connect_timeout, database.statement_timeout).await;
         let next = next.expect("the application connects");
-        let rows =
-            next.client().simple_query("select current_setting('search_path'), current_setting('statement_timeout')");
-        let rows = rows.await.expect("settings");
-        let found = rows.iter().find_map(|row| match row {
-            tokio_postgres::SimpleQueryMessage::Row(row) => Some((row.get(0)?.to_owned(), row.get(1)?.to_owned())),
-            _ => None,
-        });
-        assert_eq!(found, Some(("\"$user\", public".to_owned(), "0".to_owned())), "{settings}");
+        for (name, value) in [("search_path", "\"$user\", public"), ("statement_timeout", "0"), ("lock_timeout", "0")] {
+            let shown = next.client().simple_query(&format!("show {name}")).await.expect("a setting");
+            assert_eq!(first(&shown), Some(value), "{settings}");
+        }
     }
 }
 

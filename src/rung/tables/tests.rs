@@ -369,6 +369,37 @@ async fn a_session_that_is_in_the_way_is_ended_when_that_is_allowed() {
     }
 }
 
+#[tokio::test]
+async fn a_pg_dump_that_runs_is_waited_for_or_ended() {
+    let world = World::new("", "create table pages (id int); create table stuck (id int)").await;
+    let mut holder = world.fixture.session().await;
+    let transaction = holder.client_mut().transaction().await.expect("a transaction");
+    transaction.batch_execute("lock table stuck in access exclusive mode").await.expect("a lock");
+    // It takes its locks in the order in which the tables were made, and waits for the last.
+    let programs = crate::postgres::programs::find(15).await.expect("programs");
+    let access = crate::postgres::programs::Access::new(&world.config.database).expect("access");
+    let arguments = ["--file=/dev/null".to_owned()];
+    let dump = crate::postgres::programs::run(&programs.dump, &arguments, Some(&access), Duration::from_secs(60), None);
+    let rungs = async {
+        let dumping = "select count(*) from pg_locks l join pg_stat_activity a using (pid) \
+                       where a.application_name = 'pg_dump' and l.granted and l.relation = 'pages'::regclass";
+        while world.fixture.number(dumping).await == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let outcome = world.act(&named(&["pages"], QUARANTINE, OnBlocked::Wait), Duration::from_secs(3)).await;
+        assert_eq!(outcome.result, StepResult::Failed, "{}", outcome.detail);
+        assert!(outcome.detail.contains("locks were held by a running pg_dump (pid "), "{}", outcome.detail);
+        assert!(finding(&outcome).holders[0].starts_with("a running pg_dump (pid "), "{:?}", finding(&outcome).holders);
+        assert_eq!(world.fixture.number(dumping).await, 1, "it was left alone");
+        let outcome = world.act(&named(&["pages"], QUARANTINE, OnBlocked::Terminate), Duration::from_secs(30)).await;
+        assert!(outcome.is_success(), "{}", outcome.detail);
+    };
+    let (dump, ()) = tokio::join!(dump, rungs);
+    let said = dump.expect_err("it was ended");
+    assert!(said.contains("terminating connection"), "{said}");
+    transaction.commit().await.expect("a bystander is left alone");
+}
+
 /// A server of a test's own, with the table `pages`, and what removes it.
 struct Alone {
     cluster: Cluster,
