@@ -8,6 +8,8 @@ pub mod catalog;
 pub mod count;
 pub(crate) mod fingerprint;
 pub(crate) mod keys;
+pub mod pinned;
+pub(crate) mod pooler;
 pub mod programs;
 pub mod readback;
 pub mod removal;

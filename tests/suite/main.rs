@@ -5,6 +5,7 @@
 
 mod demo;
 mod endings;
+mod full;
 mod gates;
 mod judging;
 mod life;
