@@ -214,6 +214,11 @@ pub enum Method {
     },
     /// Removes tables that the migration added.
     Tables(Removal),
+    /// Runs a SQL file in one transaction. What it holds is kept with the configuration, not here: it may be secret.
+    Sql {
+        /// The file as it was named.
+        file: String,
+    },
 }
 
 /// Which tables to remove, and how.
@@ -343,6 +348,7 @@ impl Method {
         match self {
             Self::Script { .. } => "script",
             Self::Tables(_) => "tables",
+            Self::Sql { .. } => "sql",
         }
     }
 }

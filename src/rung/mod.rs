@@ -5,6 +5,7 @@
 
 pub mod inspect;
 pub mod script;
+pub mod sql;
 pub mod tables;
 
 use std::time::Duration;

@@ -161,7 +161,7 @@ fn programs_and_scripts_must_exist() {
 fn a_frozen_copy_only_warns_of_files_that_have_gone() {
     let text = edited("kind = \"tables\"\ntables = \"added\"", "kind = \"script\"\ncommand = [\"/gone/undo.sh\"]");
     assert!(read_plain(&text).is_err());
-    let loaded = load_text(text, Path::new("/etc/rollbackd/shop.toml")).unwrap();
+    let loaded = load_text(text, Path::new("/etc/rollbackd/shop.toml"), &BTreeMap::new()).unwrap();
     assert_eq!(loaded.warnings.len(), 1);
 }
 
