@@ -75,3 +75,49 @@ fn files(path: &Path) -> anyhow::Result<BTreeMap<String, String>> {
         Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = r#"
+name = "shop"
+state_dir = "state"
+database = { url = "postgres://postgres@127.0.0.1/shop", original_tables = ["posts"] }
+signal = [{ name = "api", http.url = "http://127.0.0.1/health" }]
+rule = [{ name = "api is down", signal = "api", consecutive = 3, then = "rollback" }]
+rollback.rung = [{ kind = "sql", file = "undo.sql" }]
+"#;
+
+    fn statements(config: &Config) -> Vec<String> {
+        rung::files(&config.rollback.rungs).into_values().collect()
+    }
+
+    #[test]
+    fn a_sql_file_is_kept_with_the_configuration() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, sql) = (directory.path().join("shop.toml"), directory.path().join("undo.sql"));
+        fs::write(&path, CONFIG).unwrap();
+        fs::write(&sql, "drop table pages").unwrap();
+        let opened = config::load(&path).unwrap().config;
+        keep(&opened).unwrap();
+        fs::write(&sql, "drop table posts").unwrap();
+        let edited = config::load(&path).unwrap().config;
+        assert_ne!(edited.sha256, opened.sha256, "an edited SQL file is a change of the configuration");
+        keep(&edited).unwrap();
+        fs::remove_file(&sql).unwrap();
+
+        let state = &opened.state_dir;
+        let thawed = recall(state, &opened.sha256, &path).unwrap();
+        assert_eq!((statements(&thawed), &thawed.sha256), (vec!["drop table pages".to_owned()], &opened.sha256));
+        assert_eq!(statements(&recall(state, &edited.sha256, &path).unwrap()), ["drop table posts"]);
+
+        fs::remove_file(files_place(&place(state, &opened.sha256))).unwrap();
+        let error = format!("{:#}", recall(state, &opened.sha256, &path).unwrap_err());
+        assert!(error.contains("its copy is missing"), "{error}");
+        for file in state.join("configs").read_dir().unwrap() {
+            let mode = std::os::unix::fs::PermissionsExt::mode(&file.unwrap().metadata().unwrap().permissions());
+            assert_eq!(mode & 0o077, 0, "nobody else may read it");
+        }
+    }
+}

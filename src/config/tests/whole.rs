@@ -117,8 +117,8 @@ fn the_reference_names_every_key() {
 #[test]
 fn every_key_of_this_version_is_accepted() {
     let directory = tempfile::tempdir().unwrap();
-    for name in ["schema.sql", "ca.pem"] {
-        std::fs::write(directory.path().join(name), "").unwrap();
+    for (name, text) in [("schema.sql", ""), ("ca.pem", ""), ("rollback.sql", "drop table pages;")] {
+        std::fs::write(directory.path().join(name), text).unwrap();
     }
     let variables = [("PATH", "/usr/bin:/bin"), ("KEY", "key"), ("WHSEC", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")];
     let result = read_in(directory.path(), include_str!("every_key.toml"), &variables);

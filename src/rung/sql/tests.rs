@@ -145,19 +145,19 @@ async fn names_mean_what_they_mean_in_psql_and_the_configured_schema_comes_last(
             "create role sql_owner login password 'sesame'; grant all on schema public to sql_owner;
              create schema mine; create schema shop; grant all on schema mine, shop to sql_owner;
              alter role sql_owner set search_path = mine; create table shop.pages (); create table mine.pages ();
-             create table public.pages (); create table shop.only (); alter table shop.only owner to sql_owner;
+             create table public.pages (); create table shop.lone (); alter table shop.lone owner to sql_owner;
              alter table mine.pages owner to sql_owner;",
         )
         .await;
     let url = play.fixture.cluster.url_as("sql_owner", "sesame", &play.fixture.name);
     play.config.database = Database { schema: "shop".to_owned(), ..testing::database(&url) };
-    let outcome = play.run("drop table pages; drop table only; create table made ()").await;
+    let outcome = play.run("drop table pages; drop table lone; create table made ()").await;
     assert!(outcome.is_success(), "{outcome:?}");
     let left = play.catalog().await;
     let tables: Vec<String> = left.tables().map(|table| table.to_string()).collect();
     assert!(tables.contains(&"mine.made".to_owned()), "{tables:?}");
     assert!(tables.contains(&"shop.pages".to_owned()) && tables.contains(&"public.pages".to_owned()), "{tables:?}");
-    assert!(!tables.contains(&"mine.pages".to_owned()) && !tables.contains(&"shop.only".to_owned()), "{tables:?}");
+    assert!(!tables.contains(&"mine.pages".to_owned()) && !tables.contains(&"shop.lone".to_owned()), "{tables:?}");
 }
 
 #[tokio::test]
@@ -168,7 +168,7 @@ async fn limits_hold_whatever_the_file_sets() {
     let text = "set lock_timeout = 0; set statement_timeout = 0; alter table posts drop column page; drop table pages";
     let outcome = play.run_within(text, None, Duration::from_secs(3)).await;
     assert_eq!(outcome.result, StepResult::Failed, "{outcome:?}");
-    for part in ["gave up after", "lock timeout", "locks were held by", "nothing was changed"] {
+    for part in ["gave up after", "locks were held by", "nothing was changed"] {
         assert!(outcome.detail.contains(part), "{part}: {}", outcome.detail);
     }
     assert!(!outcome.detail.contains("after 1 try "), "it was tried again: {}", outcome.detail);
