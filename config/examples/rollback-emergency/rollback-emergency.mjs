@@ -169,7 +169,7 @@ async function main() {
     for (const [table, rows] of await counts(client, ORIGINALS)) {
       console.log(`original ${SCHEMA}.${table}: ${rows} rows`);
     }
-    console.log(dropped.size > 0 ? `done: ${dropped.size} tables dropped` : 'done: there was nothing to drop');
+    console.log(dropped.size > 0 ? `done: ${dropped.size} ${dropped.size === 1 ? 'table' : 'tables'} dropped` : 'done: there was nothing to drop');
     return 0;
   } catch (error) {
     // Never the connection string: it holds the password.
