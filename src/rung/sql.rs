@@ -92,7 +92,7 @@ impl Failed {
 
 impl Work<'_> {
     async fn run(&mut self) -> Outcome {
-        let (mut held, mut moved) = (None, 0);
+        let (mut held, mut looks) = (None, 0);
         loop {
             let (mut session, watcher) = match held.take() {
                 Some(sessions) => sessions,
@@ -119,9 +119,9 @@ impl Work<'_> {
                 return self.given_up(&failure.to_string());
             }
             let waited = failure.is_lock_timeout() || failure.is_statement_timeout() && !blockers.is_empty();
-            let moves = matches!(&failed, Failed::Own(failure) if failure.is_moving_catalog()) && moved < MOVES;
-            moved += u32::from(moves);
-            if !(lost || waited || moves) {
+            let moved = matches!(&failed, Failed::Own(failure) if failure.is_moving_catalog()) && looks < MOVES;
+            looks += u32::from(moved);
+            if !(lost || waited || moved) {
                 return Outcome::failed(format!("{failure}; nothing was changed"));
             }
             if !self.patience.pause().await {
@@ -237,8 +237,8 @@ impl Work<'_> {
         match tried {
             Tried::Done => {
                 let statements = counted(self.job.script.statements().len(), "statement");
-                let tries = if self.tries > 1 { format!(", at try {}", self.tries) } else { String::new() };
-                Outcome::succeeded(format!("ran {statements} of {file}{tries}"), Finding::Nothing)
+                let again = if self.tries > 1 { format!(", at try {}", self.tries) } else { String::new() };
+                Outcome::succeeded(format!("ran {statements} of {file}{again}"), Finding::Nothing)
             }
             Tried::Stopped(harm) => Outcome::failed(format!(
                 "{file} would harm what stood before the migration: {}; nothing was changed",

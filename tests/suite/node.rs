@@ -3,8 +3,6 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use serde_json::Value;
-
 use crate::stage::Stage;
 
 /// The runbook's tables, as a migration may add them: tied to each other in a circle, and to the originals.
@@ -28,6 +26,11 @@ const RUNBOOK: &str = "
     insert into pages (post) select id from posts limit 7;
     insert into analytics_events values ('2026-11-25', 1), ('2026-11-26', 2);
 ";
+
+/// The migration and what comes after it in one transaction: the application is ill when all of it is there.
+fn at_once(more: &str) -> String {
+    format!("begin; {RUNBOOK} {more} commit;")
+}
 
 /// A stage with the example on it, as its README says to install it.
 fn stage(name: &str) -> Stage {
@@ -65,13 +68,13 @@ fn says(output: &Output, code: i32, parts: &[&str]) {
 #[test]
 fn takes_the_runbook_s_tables_out() {
     let stage = stage("node-heals");
-    stage.guard_sql(RUNBOOK).expect(20);
+    stage.guard_sql(&at_once("")).expect(20);
     stage.assert_originals_whole();
     assert_eq!(stage.new_tables(), Vec::<String>::new());
     stage.assert_nothing_runs();
     let report = stage.report();
     assert_eq!(report["outcome"], "recovered", "{report:#}");
-    assert_eq!(report["remains"], Value::Null);
+    assert_eq!(report["remains"]["summary"], "nothing differs from the baseline");
     let process = &report["rungs"][0]["process"];
     assert_eq!(process["exit_code"], 0);
     let output = process["output"].as_str().unwrap();
@@ -89,7 +92,7 @@ fn takes_the_runbook_s_tables_out() {
 #[test]
 fn stops_with_nothing_changed_when_something_else_would_go_along() {
     let stage = stage("node-stops");
-    stage.guard_sql(&format!("{RUNBOOK}; create view of_ours as select id from pages")).expect(21);
+    stage.guard_sql(&at_once("create view of_ours as select id from pages;")).expect(21);
     assert_eq!(stage.new_tables().len(), 15, "{:?}", stage.new_tables());
     stage.assert_originals_whole();
     let report = stage.report();
@@ -118,4 +121,28 @@ fn waits_for_locks_within_bounds_and_says_what_is_wrong() {
     says(&by_hand(&stage, &[("DATABASE_URL", "")]), 64, &["DATABASE_URL is not set"]);
     let nobody = stage.database.url().replace("cret", "crets");
     says(&by_hand(&stage, &[("DATABASE_URL", &nobody)]), 1, &["failed (28P01)"]);
+}
+
+#[test]
+fn its_list_is_the_runbook_s() {
+    let text = include_str!("../../config/examples/rollback-emergency/rollback-emergency.mjs");
+    let shell = include_str!("../../config/scripts/rollback-emergency.sh");
+    let (_, list) = text.split_once("const TABLES = [").unwrap();
+    let named: Vec<&str> = list.split_once(']').unwrap().0.split('\'').skip(1).step_by(2).collect();
+    let dropped: Vec<&str> =
+        shell.lines().filter_map(|line| line.trim().strip_prefix("\"public\".\"")?.split('"').next()).collect();
+    assert_eq!(named, dropped);
+    assert_eq!(named.len(), 14);
+}
+
+#[test]
+fn its_packages_are_pinned_and_name_no_server() {
+    let lock: serde_json::Value =
+        serde_json::from_str(include_str!("../../config/examples/rollback-emergency/package-lock.json")).unwrap();
+    let packages = lock["packages"].as_object().unwrap();
+    assert!(packages.contains_key("node_modules/pg"));
+    for (name, package) in packages.iter().filter(|(name, _)| !name.is_empty()) {
+        assert!(package["integrity"].is_string(), "{name}");
+        assert!(package.get("resolved").is_none(), "{name}");
+    }
 }

@@ -70,8 +70,7 @@ impl Beginning {
         Some(match self.first() {
             ["rollback", "to", ..] | ["rollback", "work" | "transaction", "to", ..] => return None,
             ["begin" | "commit" | "end" | "abort" | "rollback", ..]
-            | ["start" | "prepare", "transaction", ..]
-            | ["set", "transaction", ..]
+            | ["start" | "prepare" | "set", "transaction", ..]
             | ["set", "local" | "session", "transaction", ..]
             | ["set", "session", "characteristics", ..] => OWN,
             ["vacuum", ..]

@@ -163,7 +163,9 @@ fn a_sql_file_must_be_one_that_runs_in_one_transaction() {
     let text = edited("kind = \"tables\"\ntables = \"added\"", "kind = \"sql\"\nfile = \"undo.sql\"");
     let check = |content: Option<&[u8]>| {
         let file = directory.path().join("undo.sql");
-        content.map(|content| std::fs::write(&file, content).unwrap());
+        if let Some(content) = content {
+            std::fs::write(&file, content).unwrap();
+        }
         let found = found(read_in(directory.path(), &text, &[("PATH", "/usr/bin:/bin")]));
         assert!(found.iter().all(|(_, place)| place == "\"undo.sql\""), "{found:?}");
         found.into_iter().map(|(message, _)| message).collect::<Vec<_>>()
@@ -182,7 +184,7 @@ fn a_sql_file_must_be_one_that_runs_in_one_transaction() {
     let not_text = "the SQL file `undo.sql` cannot be used: it is not UTF-8: line 2 holds a byte that is not text";
     assert_eq!(check(Some(b"drop table a;\n-- \xff")), [not_text]);
     assert_eq!(
-        check(Some(&[b'\n'; 4 * 1024 * 1024 + 1])),
+        check(Some(&vec![b'\n'; 4 * 1024 * 1024 + 1])),
         ["the SQL file `undo.sql` cannot be used: it is longer than 4 MiB"]
     );
     let many = check(Some("commit;\n".repeat(25).as_bytes()));
