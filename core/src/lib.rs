@@ -21,6 +21,7 @@ pub mod judge;
 pub mod notice;
 pub mod plan;
 pub mod report;
+pub mod reversal;
 pub mod run;
 pub mod sample;
 pub mod window;

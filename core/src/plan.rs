@@ -212,7 +212,7 @@ pub enum Method {
         /// Whether it may be run again after it was interrupted.
         idempotent: bool,
     },
-    /// Removes tables that the migration added.
+    /// Removes tables that the migration added, and puts back what it redefined.
     Tables(Removal),
     /// Runs a SQL file in one transaction. What it holds is kept with the configuration, not here: it may be secret.
     Sql {
@@ -221,7 +221,7 @@ pub enum Method {
     },
 }
 
-/// Which tables to remove, and how.
+/// Which tables to remove, how, and what is put back with them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removal {
     /// Which.
@@ -230,6 +230,33 @@ pub struct Removal {
     pub dispose: Dispose,
     /// What to do with sessions that hold locks on them.
     pub on_blocked: OnBlocked,
+    /// What else of the migration is taken back.
+    #[serde(default)]
+    pub reach: Reach,
+}
+
+/// What else of the migration is taken back, besides tables and what stands on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reach {
+    /// What has to do with the tables: the rung `partial`.
+    Related,
+    /// That, and triggers, policies and rules on tables that stay: the rung `tables`.
+    #[default]
+    Attached,
+    /// All that differs from the baseline: the rung `reverse`.
+    Everything,
+}
+
+impl Removal {
+    /// The rung's kind as configured.
+    pub const fn kind(&self) -> &'static str {
+        match self.reach {
+            Reach::Related => "partial",
+            Reach::Attached => "tables",
+            Reach::Everything => "reverse",
+        }
+    }
 }
 
 /// Which tables a removal takes.
@@ -240,6 +267,8 @@ pub enum TableChoice {
     Named(Vec<String>),
     /// Everything that is not in the baseline.
     Added,
+    /// Those that the breached rules' signals blame.
+    Implicated,
 }
 
 /// Where removed tables go.
@@ -347,7 +376,7 @@ impl Method {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Script { .. } => "script",
-            Self::Tables(_) => "tables",
+            Self::Tables(removal) => removal.kind(),
             Self::Sql { .. } => "sql",
         }
     }

@@ -127,7 +127,11 @@ impl Work<'_> {
         let stored = stored(transaction, &counts).await.map_err(said)?;
         let server_version = catalog::server_version(transaction).await.map_err(said)?;
         let identities = catalog::identities(transaction).await.map_err(said)?;
-        Ok(Facts { snapshot, baseline: Baseline { at, server_version, catalog, counts, identities }, stored })
+        Ok(Facts {
+            snapshot,
+            baseline: Baseline { format: Baseline::FORMAT, at, server_version, catalog, counts, identities },
+            stored,
+        })
     }
 
     async fn dump(&self, programs: &Programs, access: &Access, snapshot: &str) -> Result<(), String> {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rollbackd_core::baseline::TableName;
 use rollbackd_core::plan::{
-    Condition, Consequence, Dispose, Missed, OnBlocked, OnCommandFailure, Severity, Stage, TableChoice,
+    Condition, Consequence, Dispose, Missed, OnBlocked, OnCommandFailure, Reach, Severity, Stage, TableChoice,
 };
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
@@ -440,6 +440,8 @@ pub enum Method {
         dispose: Dispose,
         /// `on_blocked`.
         on_blocked: OnBlocked,
+        /// `kind = "partial"`, `"tables"` or `"reverse"`.
+        reach: Reach,
     },
 }
 

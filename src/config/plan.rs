@@ -97,9 +97,12 @@ fn rung(rung: &Rung) -> plan::Rung {
             plan::Method::Script { command: command.shown.clone(), idempotent: *idempotent }
         }
         Method::Sql { file, .. } => plan::Method::Sql { file: file.clone() },
-        Method::Tables { tables, dispose, on_blocked } => {
-            plan::Method::Tables(Removal { tables: tables.clone(), dispose: *dispose, on_blocked: *on_blocked })
-        }
+        Method::Tables { tables, dispose, on_blocked, reach } => plan::Method::Tables(Removal {
+            tables: tables.clone(),
+            dispose: *dispose,
+            on_blocked: *on_blocked,
+            reach: *reach,
+        }),
     };
     plan::Rung { timeout: signed(rung.timeout), needs_approval: rung.needs_approval, method }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use rollbackd_core::plan::{Dispose, OnBlocked, TableChoice};
+use rollbackd_core::plan::{Dispose, OnBlocked, Reach, TableChoice};
 
 use super::database::Ground;
 use super::model::{Method, Rung};
@@ -17,7 +17,7 @@ use super::sql::Script;
 use super::value::{Text, Value};
 
 /// Rungs of a later version.
-const LATER_RUNGS: [&str; 3] = ["partial", "reverse", "restore"];
+const LATER_RUNGS: [&str; 1] = ["restore"];
 /// The longest SQL file that is read.
 const LONGEST_SQL: u64 = 4 * 1024 * 1024;
 /// At most this many places of one SQL file are reported.
@@ -52,12 +52,18 @@ pub(super) fn read(mut section: Section<'_>, ground: &Ground, budget: Duration) 
     let needs_approval =
         section.or("approval", false, |value| value.choice(&[("none", false), ("required", true)], &[]));
     let kind = section.need("kind", "kind = \"tables\"", |value| {
-        let kinds = [("script", RungKind::Script), ("tables", RungKind::Tables), ("sql", RungKind::Sql)];
+        let kinds = [
+            ("partial", RungKind::Removal(Reach::Related)),
+            ("script", RungKind::Script),
+            ("tables", RungKind::Removal(Reach::Attached)),
+            ("sql", RungKind::Sql),
+            ("reverse", RungKind::Removal(Reach::Everything)),
+        ];
         value.choice(&kinds, &LATER_RUNGS)
     });
     let method = match kind {
         Some(RungKind::Script) => script(&mut section),
-        Some(RungKind::Tables) => tables(&mut section, ground),
+        Some(RungKind::Removal(reach)) => removal(&mut section, ground, reach),
         Some(RungKind::Sql) => sql(&mut section),
         // What else it holds belongs to a kind that is not known.
         None => return None,
@@ -69,7 +75,7 @@ pub(super) fn read(mut section: Section<'_>, ground: &Ground, budget: Duration) 
 #[derive(Clone, Copy)]
 enum RungKind {
     Script,
-    Tables,
+    Removal(Reach),
     Sql,
 }
 
@@ -137,8 +143,13 @@ fn refused<T>(file: &Text<'_>, why: &str) -> Option<T> {
     file.refuse(message, "cannot be read", help)
 }
 
-fn tables(section: &mut Section<'_>, ground: &Ground) -> Option<Method> {
-    let tables = section.need("tables", "tables = \"added\"", |value| choice(value, ground));
+/// The rungs that remove tables: `tables` says which, the others know.
+fn removal(section: &mut Section<'_>, ground: &Ground, reach: Reach) -> Option<Method> {
+    let tables = match reach {
+        Reach::Related => Some(TableChoice::Implicated),
+        Reach::Attached => section.need("tables", "tables = \"added\"", |value| choice(value, ground)),
+        Reach::Everything => Some(TableChoice::Added),
+    };
     let quarantine = section.or("dispose", true, |value| value.choice(&[("quarantine", true), ("drop", false)], &[]));
     let archive = section.or("archive", true, Value::boolean);
     if !quarantine && !archive {
@@ -150,7 +161,7 @@ fn tables(section: &mut Section<'_>, ground: &Ground) -> Option<Method> {
         value.choice(&[("wait", OnBlocked::Wait), ("terminate", OnBlocked::Terminate)], &[])
     });
     let dispose = if quarantine { Dispose::Quarantine } else { Dispose::Drop { archive } };
-    Some(Method::Tables { tables: tables?, dispose, on_blocked })
+    Some(Method::Tables { tables: tables?, dispose, on_blocked, reach })
 }
 
 /// `"added"`, or names, none of which may be one that has to survive.

@@ -86,9 +86,16 @@ impl Failure {
         matches!(&self.code, Some(code) if [&SqlState::INTERNAL_ERROR, &SqlState::UNDEFINED_TABLE, &SqlState::UNDEFINED_OBJECT, &SqlState::T_R_SERIALIZATION_FAILURE].contains(&code))
     }
 
-    /// Whether something else depends on what should go.
-    pub(crate) fn is_still_needed(&self) -> bool {
-        self.code.as_ref() == Some(&SqlState::DEPENDENT_OBJECTS_STILL_EXIST)
+    /// Whether what the statement is about is not there (any more).
+    pub(crate) fn is_missing(&self) -> bool {
+        let missing = [
+            &SqlState::UNDEFINED_OBJECT,
+            &SqlState::UNDEFINED_TABLE,
+            &SqlState::UNDEFINED_COLUMN,
+            &SqlState::UNDEFINED_FUNCTION,
+            &SqlState::INVALID_SCHEMA_NAME,
+        ];
+        matches!(&self.code, Some(code) if missing.contains(&code))
     }
 }
 

@@ -175,6 +175,7 @@ mod tests {
             tables: TableChoice::Added,
             dispose: Dispose::Quarantine,
             on_blocked: OnBlocked::Terminate,
+            reach: rollbackd_core::plan::Reach::Attached,
         };
         config.rollback.rungs = vec![Rung { timeout: Duration::from_secs(1), needs_approval: false, method }];
         ask_as(&config).await.expect("a superuser may do everything");

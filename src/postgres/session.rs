@@ -54,13 +54,14 @@ impl ConnectError {
 
 impl Session {
     /// Connects for the daemon's own work: besides the limits, no name is resolved by accident (`search_path` holds
-    /// the system's schema alone) and row security gives an error instead of fewer rows.
+    /// the system's schema alone), row security gives an error instead of fewer rows, and questions to the catalog are not
+    /// compiled first (`jit`), which takes seconds.
     pub async fn connect(database: &Database) -> Result<Self, ConnectError> {
         let session =
             Self::connect_to(&database.url, &database.tls, database.connect_timeout, database.statement_timeout)
                 .await?;
         let settings = format!(
-            "set lock_timeout = {}; set row_security = off; set search_path = pg_catalog, pg_temp; \
+            "set lock_timeout = {}; set row_security = off; set search_path = pg_catalog, pg_temp; set jit = off; \
              select set_config(name, '0', false) from pg_settings \
              where name in ('idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout')",
             milliseconds(database.lock_timeout)

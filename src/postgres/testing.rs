@@ -95,6 +95,7 @@ impl Fixture {
         let tables: Vec<TableName> =
             database.original_tables.iter().filter(|t| catalog.has_table(t)).cloned().collect();
         Baseline {
+            format: Baseline::FORMAT,
             at: Timestamp::UNIX_EPOCH,
             server_version: "15".to_owned(),
             counts: count::all(client, &tables).await.expect("counts"),

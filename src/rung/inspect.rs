@@ -67,6 +67,7 @@ mod tests {
         let mut cluster = Cluster::start(&directory.path().join("c")).await.expect("a server");
         let config = testing::config(testing::database(&cluster.url("postgres")), directory.path().to_owned());
         let baseline = Baseline {
+            format: Baseline::FORMAT,
             at: jiff::Timestamp::UNIX_EPOCH,
             server_version: String::new(),
             catalog: Catalog::default(),

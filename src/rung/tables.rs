@@ -194,6 +194,9 @@ impl Work<'_> {
         found.tables.extend(batch.tables);
         found.collateral.extend(batch.collateral);
         found.sql.extend(batch.sql);
+        found.put_back.extend(batch.put_back);
+        found.left = batch.left;
+        found.columns.extend(batch.columns);
         found.quarantine = batch.quarantine.or(found.quarantine.take());
         found.archive = batch.archive.or(found.archive.take());
     }

@@ -10,7 +10,8 @@ use rollbackd_core::judge::{Assessment, RuleState, RuleView, SignalView, Verdict
 use rollbackd_core::notice::{Message, MessageLinks, Notice, NoticeEvent};
 use rollbackd_core::plan::{
     CheckPlan, Condition, Consequence, Contact, DatabasePlan, DecisionPlan, Dispose, Links, Method, Missed, OnBlocked,
-    OnCommandFailure, Plan, Removal, RollbackPlan, Rule, Rung, Severity, SignalPlan, Stage, TableChoice, WindowPlan,
+    OnCommandFailure, Plan, Reach, Removal, RollbackPlan, Rule, Rung, Severity, SignalPlan, Stage, TableChoice,
+    WindowPlan,
 };
 use rollbackd_core::run::record::{Origin, Trigger, WindowOutcome};
 use rollbackd_core::run::state::{Attempt, InFlight, Owed, Phase, Proof, Rollback, Settled, State, Window};
@@ -99,7 +100,12 @@ fn signal(name: &str) -> SignalPlan {
 
 fn rungs() -> Vec<Rung> {
     let timeout = SignedDuration::from_mins(5);
-    let removal = Removal { tables: TableChoice::Added, dispose: Dispose::Quarantine, on_blocked: OnBlocked::Wait };
+    let removal = Removal {
+        tables: TableChoice::Added,
+        dispose: Dispose::Quarantine,
+        on_blocked: OnBlocked::Wait,
+        reach: Reach::Attached,
+    };
     vec![
         Rung {
             timeout,

@@ -339,11 +339,13 @@ fn method_words(window: &Window, rung: usize) -> Option<String> {
             let which = match &removal.tables {
                 TableChoice::Named(names) => counted(names.len(), "named table"),
                 TableChoice::Added => "every added table".to_owned(),
+                TableChoice::Implicated => "the tables that the signals blame".to_owned(),
             };
+            let kind = removal.kind();
             match removal.dispose {
-                Dispose::Quarantine => format!("tables: {which} to quarantine"),
-                Dispose::Drop { archive: true } => format!("tables: archive and drop {which}"),
-                Dispose::Drop { archive: false } => format!("tables: drop {which}"),
+                Dispose::Quarantine => format!("{kind}: {which} to quarantine"),
+                Dispose::Drop { archive: true } => format!("{kind}: archive and drop {which}"),
+                Dispose::Drop { archive: false } => format!("{kind}: drop {which}"),
             }
         }
     })

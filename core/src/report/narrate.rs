@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::judge::Verdict;
-use crate::plan::{Dispose, Method, Plan, Rung, Stage, TableChoice};
+use crate::plan::{Dispose, Method, Plan, Reach, Rung, Stage, TableChoice};
 use crate::run::record::{Entry, MigrationEnd, Origin, Record, WindowOutcome};
 use crate::run::step::{Moment, Outcome, Step, StepResult};
 
@@ -272,11 +272,16 @@ pub(super) fn method(rung: &Rung) -> String {
             let tables = match &removal.tables {
                 TableChoice::Named(names) => crate::baseline::counted(names.len(), "named table"),
                 TableChoice::Added => "every table that is not in the baseline".to_owned(),
+                TableChoice::Implicated => "the tables that the signals blame".to_owned(),
             };
-            match removal.dispose {
+            let removes = match removal.dispose {
                 Dispose::Quarantine => format!("moves {tables} to quarantine"),
                 Dispose::Drop { archive: true } => format!("archives and drops {tables}"),
                 Dispose::Drop { archive: false } => format!("drops {tables}"),
+            };
+            match removal.reach {
+                Reach::Related | Reach::Attached => removes,
+                Reach::Everything => format!("puts the whole catalog back to the baseline and {removes}"),
             }
         }
     }

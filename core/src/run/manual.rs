@@ -90,7 +90,7 @@ fn named_tables(window: &Window) -> Vec<TableName> {
     let names = window.plan.rollback.rungs.iter().flat_map(|rung| match &rung.method {
         Method::Tables(removal) => match &removal.tables {
             TableChoice::Named(names) => names.as_slice(),
-            TableChoice::Added => &[],
+            TableChoice::Added | TableChoice::Implicated => &[],
         },
         Method::Script { .. } | Method::Sql { .. } => &[],
     });
@@ -111,7 +111,21 @@ fn move_one(id: &ObjectId) -> Option<String> {
         | ObjectKind::Trigger
         | ObjectKind::Policy
         | ObjectKind::Function
-        | ObjectKind::Type => return None,
+        | ObjectKind::Type
+        | ObjectKind::Schema
+        | ObjectKind::Extension
+        | ObjectKind::Default
+        | ObjectKind::NotNull
+        | ObjectKind::RowSecurity
+        | ObjectKind::Rule
+        | ObjectKind::Statistics
+        | ObjectKind::Grant
+        | ObjectKind::DefaultGrant
+        | ObjectKind::Owner
+        | ObjectKind::Comment
+        | ObjectKind::Publication
+        | ObjectKind::PublicationTable
+        | ObjectKind::EventTrigger => return None,
     };
     Some(format!("ALTER {keyword} {}", TableName::new(&id.schema, &id.name).sql()))
 }

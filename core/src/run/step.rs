@@ -222,6 +222,28 @@ pub struct RemovalFinding {
     pub attempts: u32,
     /// The statements of the transaction.
     pub sql: Vec<String>,
+    /// What was put back, taken away or made again besides, in words.
+    #[serde(default)]
+    pub put_back: Vec<String>,
+    /// What stays and does no harm, in words.
+    #[serde(default)]
+    pub left: Vec<String>,
+    /// Where the values of columns are kept that were added to tables that stay.
+    #[serde(default)]
+    pub columns: Vec<KeptColumns>,
+}
+
+/// Columns that were added to a table that stays, and where their values are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptColumns {
+    /// The table that they were columns of.
+    pub table: TableName,
+    /// The columns by which a row is known again; none: whole rows are kept, and nobody can tell.
+    pub keys: Vec<String>,
+    /// The columns.
+    pub columns: Vec<String>,
+    /// The table that keeps them.
+    pub place: TableName,
 }
 
 /// One removed table.

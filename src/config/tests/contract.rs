@@ -259,7 +259,7 @@ fn what_is_not_in_this_version_is_said_so() {
             condition,
         );
     }
-    for kind in ["partial", "reverse", "restore"] {
+    for kind in ["restore"] {
         let text = edited("kind = \"tables\"", &format!("kind = \"{kind}\""));
         is_error(&text, &not_yet(&format!("`rollback.rung.kind` = `{kind}`")), &format!("\"{kind}\""));
     }

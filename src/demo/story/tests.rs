@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use rollbackd_core::judge::Evidence;
 use rollbackd_core::plan::{
-    Consequence, DatabasePlan, DecisionPlan, Dispose, Links, Missed, OnBlocked, OnCommandFailure, Removal,
+    Consequence, DatabasePlan, DecisionPlan, Dispose, Links, Missed, OnBlocked, OnCommandFailure, Reach, Removal,
     RollbackPlan, Rung, TableChoice, WindowPlan,
 };
 use rollbackd_core::run::record::{MigrationEnd, Origin, Trigger};
@@ -55,6 +55,7 @@ fn plan() -> Plan {
                     tables: TableChoice::Added,
                     dispose: Dispose::Quarantine,
                     on_blocked: OnBlocked::Wait,
+                    reach: Reach::Attached,
                 })),
             ],
         },

@@ -172,6 +172,7 @@ impl Outside {
                 directory: "backups/1".to_owned(),
                 bytes: 1,
                 baseline: Arc::new(Baseline {
+                    format: Baseline::FORMAT,
                     at: stage::now(),
                     server_version: "17.2".to_owned(),
                     catalog: Catalog::default(),

@@ -13,8 +13,8 @@ use std::time::Duration;
 use rollbackd_core::baseline::{Object, RowCount, TableName};
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 
-use super::scope::{self, Scope};
-use super::{Attempt, BATCH, Job, set_limits};
+use super::scope::Scope;
+use super::{Attempt, BATCH, Job, look, set_limits};
 use crate::clock::Stopwatch;
 use crate::postgres::count::{self, Print};
 use crate::postgres::programs::{self, Access, write_private};
@@ -45,12 +45,13 @@ impl Archive {
     }
 }
 
-/// Archives the tables that the next transaction will drop. `Err` in the inner result is the attempt's end.
+/// Archives the tables that the next transaction will drop, if there are any. `Err` in the inner result is the attempt's
+/// end.
 pub(super) async fn take(
     client: &mut Client,
     job: &Job<'_>,
     remaining: Duration,
-) -> Result<Result<Archive, Attempt>, Failure> {
+) -> Result<Result<Option<Archive>, Attempt>, Failure> {
     let started = Stopwatch::start();
     let transaction = client
         .build_transaction()
@@ -60,10 +61,10 @@ pub(super) async fn take(
         .await
         .map_err(during("beginning a snapshot"))?;
     set_limits(&transaction, job, remaining).await?;
-    let scope = scope::derive(&transaction, job).await?;
-    if !scope.survivors.is_empty() {
-        return Ok(Err(Attempt::Stopped(scope.survivors.into_iter().collect())));
-    }
+    let scope = match look(&transaction, job).await? {
+        Ok(seen) => seen.scope,
+        Err(end) => return Ok(Err(end)),
+    };
     let tables: Vec<(u32, TableName)> = scope
         .tied_batch(BATCH)
         .into_iter()
@@ -79,7 +80,7 @@ pub(super) async fn take(
     }
     if counts.is_empty() {
         return Ok(if scope.members.is_empty() {
-            Err(Attempt::Nothing)
+            Ok(None)
         } else {
             Err(Attempt::Stopped(vec!["foreign tables hold no rows to archive; set `archive = false`".to_owned()]))
         });
@@ -101,7 +102,7 @@ pub(super) async fn take(
         }
     }
     transaction.commit().await.map_err(during("ending the snapshot"))?;
-    Ok(Ok(Archive { directory, scope, prints, relied_on: false }))
+    Ok(Ok(Some(Archive { directory, scope, prints, relied_on: false })))
 }
 
 struct Work<'a> {

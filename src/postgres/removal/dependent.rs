@@ -19,6 +19,8 @@ pub(super) enum Fate {
     Joins { oid: u32 },
     /// It goes along.
     Goes(Collateral),
+    /// It was there before, and does not need the tables once it is as it was then.
+    PutBack(ObjectId),
     /// It was there before the migration, or nobody knows; in words.
     Survives(String),
 }
@@ -57,6 +59,7 @@ pub(super) struct Dependent {
     own_name: Option<String>,
     routine: Option<String>,
     type_kind: Option<String>,
+    number: Option<u32>,
     owner: Option<u32>,
     words: String,
 }
@@ -74,6 +77,8 @@ pub(super) struct Known<'a> {
     pub(super) baseline: &'a Baseline,
     pub(super) original: &'a [TableName],
     pub(super) protected: &'a [String],
+    /// What can be put back to the baseline without a restore.
+    pub(super) reversible: &'a BTreeSet<ObjectId>,
 }
 
 impl Known<'_> {
@@ -92,16 +97,24 @@ impl Known<'_> {
         Some(format!("table {table} is {before} of the baseline under another name"))
     }
 
-    fn has(self, kind: ObjectKind, schema: &str, of: Option<&str>, name: &str) -> bool {
-        let id = ObjectId { kind, schema: schema.to_owned(), of: of.map(str::to_owned), name: name.to_owned() };
-        self.protected.iter().any(|protected| protected == schema) || self.baseline.catalog.contains(&id)
+    /// What becomes of an object that stands on the tables, when there is a way to let it go.
+    fn fate(self, id: ObjectId, words: &str, goes: impl FnOnce() -> Fate) -> Fate {
+        if self.protected.contains(&id.schema) {
+            Fate::Survives(words.to_owned())
+        } else if !self.baseline.catalog.contains(&id) {
+            goes()
+        } else if self.reversible.contains(&id) {
+            Fate::PutBack(id)
+        } else {
+            Fate::Survives(words.to_owned())
+        }
     }
 }
 
-/// Reads what hangs on these tables.
-pub(super) async fn read(client: &impl GenericClient, tables: &[u32]) -> Result<Vec<Dependent>, Failure> {
+/// Reads what hangs on these tables, but for what hangs on them through the objects `but` only.
+pub(super) async fn read(client: &impl GenericClient, tables: &[u32], but: &[u32]) -> Result<Vec<Dependent>, Failure> {
     let doing = "reading what depends on the tables";
-    let rows = client.query(include_str!("dependents.sql"), &[&tables]).await.map_err(during(doing))?;
+    let rows = client.query(include_str!("dependents.sql"), &[&tables, &but]).await.map_err(during(doing))?;
     rows.iter().map(dependent).collect::<Result<_, _>>().map_err(during(doing))
 }
 
@@ -124,12 +137,18 @@ fn dependent(row: &Row) -> Result<Dependent, tokio_postgres::Error> {
         own_name: row.try_get("own_name")?,
         routine: row.try_get("routine")?,
         type_kind: row.try_get("type_kind")?,
+        number: row.try_get("number")?,
         owner: row.try_get("owner")?,
         words: words.unwrap_or_default(),
     })
 }
 
 impl Dependent {
+    /// The server's number of a view or function.
+    pub(super) const fn number(&self) -> Option<u32> {
+        self.number
+    }
+
     /// What becomes of it when `members` go.
     pub(super) fn fate(&self, members: &BTreeSet<u32>, known: Known<'_>) -> Fate {
         if self.what == "internal" {
@@ -175,46 +194,48 @@ impl Dependent {
             }
             "trigger" => (ObjectKind::Trigger, format!("drop trigger {name} on {}", table.sql())),
             "policy" => (ObjectKind::Policy, format!("drop policy {name} on {}", table.sql())),
+            "rule" => (ObjectKind::Rule, format!("drop rule {name} on {}", table.sql())),
             "index" => {
                 let index = TableName::new(schema, part);
                 (ObjectKind::Index, format!("drop index {}", index.sql()))
             }
-            "default" => (ObjectKind::Column, format!("alter table {} alter column {name} drop default", table.sql())),
-            // Columns hold rows, and rules have no name in the baseline.
+            "default" => (ObjectKind::Default, format!("alter table {} alter column {name} drop default", table.sql())),
+            "column" => {
+                // Columns hold rows: they go only where they are kept first.
+                let id = part_of(ObjectKind::Column, schema, of, part);
+                return if known.reversible.contains(&id) { Fate::PutBack(id) } else { self.survives() };
+            }
             _ => return self.survives(),
         };
-        if known.has(kind, schema, of, part) {
-            return self.survives();
-        }
-        Fate::Goes(Collateral { words: self.words.clone(), whole: None, drop, locks: Some(relation.oid) })
+        known.fate(part_of(kind, schema, of, part), &self.words, || {
+            Fate::Goes(Collateral { words: self.words.clone(), whole: None, drop, locks: Some(relation.oid) })
+        })
     }
 
     fn fate_of_sequence(&self, relation: &Relation, members: &BTreeSet<u32>, known: Known<'_>) -> Fate {
         let sequence = &relation.name;
         let owned = self.owner.is_some_and(|owner| members.contains(&owner));
-        if owned && !known.has(ObjectKind::Sequence, &sequence.schema, None, &sequence.name) {
-            Fate::Implied
-        } else {
-            self.survives()
-        }
+        let id = part_of(ObjectKind::Sequence, &sequence.schema, None, &sequence.name);
+        known.fate(id, &self.words, || if owned { Fate::Implied } else { self.survives() })
     }
 
     fn fate_of_function(&self, schema: &str, name: &str, known: Known<'_>) -> Fate {
-        match &self.routine {
-            Some(routine) if !known.has(ObjectKind::Function, schema, None, name) => {
-                goes(self.words.clone(), "routine", routine.clone(), None)
-            }
-            Some(_) | None => self.survives(),
-        }
+        let Some(routine) = &self.routine else { return self.survives() };
+        known.fate(part_of(ObjectKind::Function, schema, None, name), &self.words, || {
+            goes(self.words.clone(), "routine", routine.clone(), None)
+        })
     }
 
     fn fate_of_type(&self, schema: &str, name: &str, kind: &str, known: Known<'_>) -> Fate {
         let keyword = if kind == "d" { "domain" } else { "type" };
         let full = TableName::new(schema, name);
-        if known.has(ObjectKind::Type, schema, None, name) || !matches!(kind, "c" | "d" | "e" | "r") {
-            return Fate::Survives(format!("{keyword} {full} ({})", self.words));
+        let words = format!("{keyword} {full} ({})", self.words);
+        if !matches!(kind, "c" | "d" | "e" | "r") {
+            return Fate::Survives(words);
         }
-        goes(format!("{keyword} {full}"), keyword, full.sql(), None)
+        known.fate(part_of(ObjectKind::Type, schema, None, name), &words, || {
+            goes(format!("{keyword} {full}"), keyword, full.sql(), None)
+        })
     }
 
     fn survives(&self) -> Fate {
@@ -222,12 +243,16 @@ impl Dependent {
     }
 }
 
+fn part_of(kind: ObjectKind, schema: &str, of: Option<&str>, name: &str) -> ObjectId {
+    ObjectId { kind, schema: schema.to_owned(), of: of.map(str::to_owned), name: name.to_owned() }
+}
+
 fn fate_of_view(relation: &Relation, keyword: &'static str, kind: ObjectKind, known: Known<'_>) -> Fate {
     let view = &relation.name;
-    if known.has(kind, &view.schema, None, &view.name) {
-        return Fate::Survives(format!("{keyword} {view} uses it"));
-    }
-    goes(format!("{keyword} {view}"), keyword, view.sql(), Some(view.clone()))
+    let id = part_of(kind, &view.schema, None, &view.name);
+    known.fate(id, &format!("{keyword} {view} uses it"), || {
+        goes(format!("{keyword} {view}"), keyword, view.sql(), Some(view.clone()))
+    })
 }
 
 fn goes(words: String, keyword: &'static str, sql: String, relation: Option<TableName>) -> Fate {

@@ -1,5 +1,5 @@
 -- Everything that would go along if the tables $1 were dropped with CASCADE: what it is, the relation it is a part
--- of, and how the server names it.
+-- of, and how the server names it. What stands on the objects $2 only is left out: they are put back, and stay.
 with recursive dependent(classid, objid, objsubid) as (
     select 'pg_class'::regclass::oid, o, 0 from unnest($1::oid[]) o
     union
@@ -11,6 +11,7 @@ with recursive dependent(classid, objid, objsubid) as (
         where d.refclassid = x.classid and d.refobjid = x.objid
           and (x.objsubid = 0 or d.refobjsubid = x.objsubid)
           and d.deptype in ('n', 'a', 'i', 'P', 'S')
+          and not (x.objid = any($2::oid[]))
         union all
         -- A view depends on tables through its rule.
         select 'pg_class'::regclass::oid, w.ev_class, 0
@@ -45,6 +46,7 @@ select
     case when p.oid is not null then format('%s(%s)', p.proname, oidvectortypes(p.proargtypes)) else ty.typname::text end as own_name,
     p.oid::regprocedure::text as routine,
     ty.typtype::text as type_kind,
+    coalesce(p.oid, case when rel.relkind in ('v', 'm') then rel.oid end) as number,
     -- The column's table, for a sequence that belongs to a column.
     (select o.refobjid from pg_depend o
      where rel.relkind = 'S' and o.classid = 'pg_class'::regclass and o.objid = rel.oid
@@ -65,7 +67,8 @@ left join pg_namespace pn on pn.oid = p.pronamespace
 -- A domain's constraint stands for the domain.
 left join pg_type ty on ty.oid = case when x.classid = 'pg_type'::regclass then x.objid else nullif(con.contypid, 0) end
 left join pg_namespace tn on tn.oid = ty.typnamespace
-left join pg_type el on el.typarray = ty.oid
+-- By the number that has an index: an array type knows its element.
+left join pg_type el on el.oid = ty.typelem and el.typarray = ty.oid
 left join pg_class rel on rel.oid = coalesce(
     nullif(con.conrelid, 0), ad.adrelid, tg.tgrelid, pol.polrelid, rw.ev_class, ix.indrelid, st.stxrelid, pub.prrelid,
     nullif(ty.typrelid, 0), nullif(el.typrelid, 0), case when x.classid = 'pg_class'::regclass then x.objid end)

@@ -10,7 +10,9 @@ use tokio_postgres::{Client, Transaction};
 
 use super::archive::{self, Archive};
 use super::scope::{Member, Scope};
-use super::{Attempt, BATCH, Batch, Job, commit, execute, guarded, lock_scope, set_limits, table_list};
+use super::{
+    Attempt, BATCH, Batch, Job, Prepared, commit, order, prepare, quarantine, set_limits, table_list, take_back, undo,
+};
 use crate::postgres::{Failure, count, during};
 
 /// One attempt. `kept` is the archive of an earlier one that got no further.
@@ -23,45 +25,46 @@ pub(crate) async fn attempt(
 ) -> Result<Attempt, Failure> {
     if archived && kept.is_none() {
         match archive::take(client, job, remaining).await? {
-            Ok(archive) => *kept = Some(archive),
+            Ok(archive) => *kept = archive,
             Err(end) => return Ok(end),
         }
     }
     let transaction = client.transaction().await.map_err(during("beginning a transaction"))?;
     set_limits(&transaction, job, remaining).await?;
-    let (scope, members) = match lock_scope(&transaction, job, |scope| scope.tied_batch(BATCH)).await? {
-        Ok(picked) => picked,
+    let prepared = match prepare(&transaction, job, |scope| scope.tied_batch(BATCH)).await? {
+        Ok(prepared) => prepared,
         Err(end) => return Ok(end),
     };
+    let Prepared { seen, members } = &prepared;
+    let scope = &seen.scope;
     if let Some(archive) = kept
-        && let Some(reason) = outdated(&transaction, archive, &scope, &members).await?
+        && let Some(reason) = outdated(&transaction, archive, scope, members).await?
     {
         // One that was relied on stays where it is; the next is made beside it.
         kept.take().and_then(Archive::settle);
         return Ok(Attempt::Again(reason));
     }
     let mut tables = Vec::with_capacity(members.len());
-    for member in &members {
+    for member in members {
         let rows = if member.foreign { None } else { Some(count::own_rows(&transaction, &member.table).await?) };
         tables.push(RemovedTable { table: member.table.clone(), rows });
     }
-    let mut done = Vec::new();
-    let statements = statements(&scope, &members);
-    let harm = guarded(&transaction, job, async |transaction| {
-        done = in_possible_order(transaction, statements).await?;
-        Ok(())
-    })
-    .await?;
-    if !harm.is_empty() {
-        return Ok(Attempt::Stopped(harm));
-    }
+    let directory = kept.as_ref().map(|archive| archive.directory.display().to_string());
+    let record = undo::Record::of(job, members, directory.clone());
+    let mut sql = quarantine::open(&transaction, job, &[]).await?;
+    let went = match take_back(&transaction, job, seen, jobs(scope, members), record).await? {
+        Ok(went) => went,
+        Err(harm) => return Ok(Attempt::Stopped(harm)),
+    };
     if let Some(archive) = kept {
         archive.relied_on = true;
     }
     commit(transaction, job).await?;
+    sql.extend(went.sql);
     let collateral = scope.collateral.iter().map(|collateral| collateral.words.clone()).collect();
-    let archive = kept.take().map(|archive| archive.directory.display().to_string());
-    Ok(Attempt::Done(Batch { tables, collateral, sql: done, quarantine: None, archive }))
+    kept.take();
+    let (put_back, left, columns) = (went.words, went.left, went.columns);
+    Ok(Attempt::Done(Batch { tables, collateral, sql, quarantine: None, archive: directory, put_back, left, columns }))
 }
 
 /// Why the archive does not hold what is about to be dropped, if it does not.
@@ -83,45 +86,12 @@ async fn outdated(
     Ok(None)
 }
 
-fn statements(scope: &Scope, members: &[Member]) -> Vec<String> {
-    let mut statements: Vec<String> = scope.collateral.iter().map(|collateral| collateral.drop.clone()).collect();
-    for (foreign, keyword) in [(false, "table"), (true, "foreign table")] {
+fn jobs(scope: &Scope, members: &[Member]) -> Vec<order::Job> {
+    let drops = scope.collateral.iter().map(|collateral| order::Job::removing(&collateral.drop));
+    let tables = [(false, "table"), (true, "foreign table")].into_iter().filter_map(|(foreign, keyword)| {
         let list = table_list(members.iter().filter(|member| member.foreign == foreign).map(|member| &member.table));
-        if !list.is_empty() {
-            // One statement, so that foreign keys that run in circles are no obstacle.
-            statements.push(format!("drop {keyword} {list}"));
-        }
-    }
-    statements
-}
-
-/// Runs the statements in an order in which RESTRICT lets each of them pass: whatever is still needed is put off until
-/// what needs it is gone. Gives back the statements in that order.
-async fn in_possible_order(transaction: &Transaction<'_>, mut waiting: Vec<String>) -> Result<Vec<String>, Failure> {
-    let mut done = Vec::new();
-    while !waiting.is_empty() {
-        let mut put_off = Vec::new();
-        let mut obstacle = None;
-        let before = done.len();
-        for sql in waiting {
-            execute(transaction, "savepoint one").await?;
-            match execute(transaction, &sql).await {
-                Ok(()) => done.push(sql),
-                Err(failure) if failure.is_still_needed() => {
-                    execute(transaction, "rollback to savepoint one").await?;
-                    put_off.push(sql);
-                    obstacle = Some(failure);
-                }
-                Err(failure) => return Err(failure),
-            }
-            execute(transaction, "release savepoint one").await?;
-        }
-        if let Some(failure) = obstacle
-            && done.len() == before
-        {
-            return Err(failure);
-        }
-        waiting = put_off;
-    }
-    Ok(done)
+        // One statement, so that foreign keys that run in circles are no obstacle.
+        (!list.is_empty()).then(|| order::Job::moving(vec![format!("drop {keyword} {list}")]))
+    });
+    drops.chain(tables).collect()
 }

@@ -13,7 +13,8 @@ use tokio_postgres::{Client, GenericClient, Transaction};
 
 use super::dependent::{Collateral, Whole};
 use super::scope::{Member, Scope};
-use super::{Attempt, BATCH, Batch, Job, commit, execute, guarded, lock_scope, set_limits};
+use super::undo::{self, Moved};
+use super::{Attempt, BATCH, Batch, Job, Prepared, columns, commit, order, prepare, set_limits, take_back};
 use crate::postgres::{Failure, count, during};
 
 /// The longest name that the server takes, in bytes.
@@ -23,30 +24,30 @@ const LONGEST_NAME: usize = 63;
 pub(crate) async fn attempt(client: &mut Client, job: &Job<'_>, remaining: Duration) -> Result<Attempt, Failure> {
     let transaction = client.transaction().await.map_err(during("beginning a transaction"))?;
     set_limits(&transaction, job, remaining).await?;
-    let picked = lock_scope(&transaction, job, |scope| scope.members.iter().take(BATCH).cloned().collect()).await?;
-    let (scope, members) = match picked {
-        Ok(picked) => picked,
+    let picked = prepare(&transaction, job, |scope| scope.members.iter().take(BATCH).cloned().collect()).await?;
+    let prepared = match picked {
+        Ok(prepared) => prepared,
         Err(end) => return Ok(end),
     };
+    let Prepared { seen, members } = &prepared;
+    let scope = &seen.scope;
     let schema = quarantine_schema(job.window_started);
-    let mut moves = Moves { schema: schema.clone(), taken: taken(&transaction, &schema).await?, ..Moves::default() };
+    let guests = owners(&transaction, scope, members).await?;
+    let mut sql = open(&transaction, job, &guests).await?;
+    let mut moves =
+        Moves { schema: schema.clone(), taken: columns::names_in(&transaction, &schema).await?, ..Moves::default() };
+    moves.publications(&transaction, members).await?;
     for collateral in &scope.collateral {
         moves.collateral(collateral);
     }
-    let names = moved_relations(&transaction, &members).await?;
-    let places = moves.tables(&members, &names);
-    let guests = owners(&transaction, &scope, &members).await?;
-    let harm = guarded(&transaction, job, async |transaction| {
-        open_schema(transaction, &schema, &guests, &mut moves.before).await?;
-        for sql in &moves.sql {
-            execute(transaction, sql).await?;
-        }
-        Ok(())
-    })
-    .await?;
-    if !harm.is_empty() {
-        return Ok(Attempt::Stopped(harm));
-    }
+    let names = moved_relations(&transaction, members).await?;
+    let places = moves.tables(members, &names);
+    let mut record = undo::Record::of(job, members, None);
+    record.moved = moves.moved;
+    let went = match take_back(&transaction, job, seen, moves.jobs, record).await? {
+        Ok(went) => went,
+        Err(harm) => return Ok(Attempt::Stopped(harm)),
+    };
     commit(transaction, job).await?;
     let keys = scope.keys.iter().filter(|key| members.iter().any(|member| member.oid == key.member)).count();
     if keys > 0 {
@@ -58,8 +59,19 @@ pub(crate) async fn attempt(client: &mut Client, job: &Job<'_>, remaining: Durat
         let rows = if member.foreign { None } else { count::own_rows(&*client, &place).await.ok() };
         tables.push(RemovedTable { table: member.table.clone(), rows });
     }
-    let sql = moves.before.into_iter().chain(moves.sql).collect();
-    Ok(Attempt::Done(Batch { tables, collateral: moves.notes, sql, quarantine: Some(schema), archive: None }))
+    sql.extend(went.sql);
+    let (put_back, left, columns) = (went.words, went.left, went.columns);
+    let quarantine = Some(schema);
+    Ok(Attempt::Done(Batch {
+        tables,
+        collateral: moves.notes,
+        sql,
+        quarantine,
+        archive: None,
+        put_back,
+        left,
+        columns,
+    }))
 }
 
 /// The statements that move, and the names that are taken where they move to.
@@ -67,9 +79,9 @@ pub(crate) async fn attempt(client: &mut Client, job: &Job<'_>, remaining: Durat
 struct Moves {
     schema: String,
     taken: BTreeSet<String>,
-    before: Vec<String>,
-    sql: Vec<String>,
+    jobs: Vec<order::Job>,
     notes: Vec<String>,
+    moved: Vec<Moved>,
 }
 
 /// A relation that moves with a table: an index, a sequence, or the table itself.
@@ -80,18 +92,38 @@ struct Relation {
 }
 
 impl Moves {
+    /// Takes the tables out of publications: the quarantine is not for subscribers.
+    async fn publications(&mut self, client: &impl GenericClient, members: &[Member]) -> Result<(), Failure> {
+        let doing = "reading publications";
+        let sql = "select p.pubname::text, n.nspname::text, c.relname::text from pg_publication_rel x \
+                   join pg_publication p on p.oid = x.prpubid join pg_class c on c.oid = x.prrelid \
+                   join pg_namespace n on n.oid = c.relnamespace where x.prrelid = any($1::oid[]) order by 1, 2, 3";
+        let oids: Vec<u32> = members.iter().map(|member| member.oid).collect();
+        for row in client.query(sql, &[&oids]).await.map_err(during(doing))? {
+            let column = |at: usize| row.try_get::<_, String>(at).map_err(during(doing));
+            let (publication, table) = (column(0)?, TableName { schema: column(1)?, name: column(2)? });
+            let drop = format!("alter publication {} drop table {}", quote_identifier(&publication), table.sql());
+            self.jobs.push(order::Job::removing(&drop));
+            self.notes.push(format!("{table} leaves publication {publication}"));
+        }
+        Ok(())
+    }
+
     /// Moves what stands by itself, and drops what is a part of a table that stays.
     fn collateral(&mut self, collateral: &Collateral) {
         self.notes.push(collateral.words.clone());
         match &collateral.whole {
-            None => self.sql.push(collateral.drop.clone()),
-            Some(Whole { keyword, sql, relation }) => {
-                let sql = match relation {
-                    Some(relation) => self.free(keyword, relation).sql(),
-                    None => sql.clone(),
-                };
-                self.sql.push(format!("alter {keyword} {sql} set schema {}", quote_identifier(&self.schema)));
-            }
+            None => self.jobs.push(order::Job::removing(&collateral.drop)),
+            Some(Whole { keyword, sql, relation }) => match relation {
+                Some(relation) => {
+                    let (name, renaming) = self.free(keyword, relation);
+                    self.shift(keyword, relation, &name, renaming);
+                }
+                None => {
+                    let schema = quote_identifier(&self.schema);
+                    self.jobs.push(order::Job::removing(&format!("alter {keyword} {sql} set schema {schema}")));
+                }
+            },
         }
     }
 
@@ -100,29 +132,41 @@ impl Moves {
         let mut places = Vec::new();
         for member in members {
             for part in relations.iter().filter(|relation| relation.member == member.oid) {
-                self.free(part.keyword, &part.name);
+                let (name, renaming) = self.free(part.keyword, &part.name);
+                self.jobs.extend(renaming.map(|sql| order::Job::moving(vec![sql])));
+                if name != part.name.name {
+                    self.moved.push(Moved::renamed(part.keyword, &part.name, &self.schema, &name));
+                }
             }
             let keyword = if member.foreign { "foreign table" } else { "table" };
-            let table = self.free(keyword, &member.table);
-            self.sql.push(format!("alter {keyword} {} set schema {}", table.sql(), quote_identifier(&self.schema)));
-            places.push(TableName::new(&self.schema, table.name));
+            let (name, renaming) = self.free(keyword, &member.table);
+            self.shift(keyword, &member.table, &name, renaming);
+            places.push(TableName::new(&self.schema, name));
         }
         places
     }
 
-    /// Renames a relation whose name is taken in the quarantine; gives back its name, still in its old schema.
-    fn free(&mut self, keyword: &str, relation: &TableName) -> TableName {
+    fn shift(&mut self, keyword: &str, from: &TableName, name: &str, renaming: Option<String>) {
+        let now = TableName::new(&from.schema, name);
+        let shift = format!("alter {keyword} {} set schema {}", now.sql(), quote_identifier(&self.schema));
+        self.jobs.push(order::Job::moving(renaming.into_iter().chain([shift]).collect()));
+        self.moved.push(Moved::shifted(keyword, from, &self.schema, name));
+    }
+
+    /// The name that a relation has in the quarantine, and the statement that gives it to it when its own is taken.
+    fn free(&mut self, keyword: &str, relation: &TableName) -> (String, Option<String>) {
         let mut name = relation.name.clone();
         let mut number = 1_u32;
         while !self.taken.insert(name.clone()) {
             number += 1;
             name = suffixed(&relation.name, number);
         }
-        if name != relation.name {
-            self.sql.push(format!("alter {keyword} {} rename to {}", relation.sql(), quote_identifier(&name)));
-            self.notes.push(format!("{keyword} {relation} is called {name} in the quarantine"));
+        if name == relation.name {
+            return (name, None);
         }
-        TableName::new(&relation.schema, name)
+        self.notes.push(format!("{keyword} {relation} is called {name} in the quarantine"));
+        let sql = format!("alter {keyword} {} rename to {}", relation.sql(), quote_identifier(&name));
+        (name, Some(sql))
     }
 }
 
@@ -132,15 +176,6 @@ fn suffixed(name: &str, number: u32) -> String {
     let room = (LONGEST_NAME - suffix.len()).min(name.len());
     let end = (0..=room).rev().find(|at| name.is_char_boundary(*at)).unwrap_or(0);
     format!("{}{suffix}", name.get(..end).unwrap_or_default())
-}
-
-/// The names in use in the quarantine, from an earlier rung of the same window.
-async fn taken(client: &impl GenericClient, schema: &str) -> Result<BTreeSet<String>, Failure> {
-    let doing = "reading the quarantine";
-    let sql =
-        "select c.relname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1";
-    let rows = client.query(sql, &[&schema]).await.map_err(during(doing))?;
-    rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(during(doing))
 }
 
 /// The indexes and owned sequences that move along with tables.
@@ -178,20 +213,18 @@ async fn owners(client: &impl GenericClient, scope: &Scope, members: &[Member]) 
     rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(during(doing))
 }
 
-/// Makes the schema, takes every right to it from everybody but its owner, whatever default privileges had given, and
-/// lets the tables' owners in as far as foreign keys need it.
-async fn open_schema(
+/// Makes the quarantine, takes every right to it from everybody but its owner, whatever default privileges had given, and
+/// lets the tables' owners in as far as foreign keys need it. Gives back the statements.
+pub(super) async fn open(
     transaction: &Transaction<'_>,
-    schema: &str,
+    job: &Job<'_>,
     guests: &[String],
-    done: &mut Vec<String>,
-) -> Result<(), Failure> {
-    let quoted = quote_identifier(schema);
-    done.push(format!("create schema if not exists {quoted}"));
-    for sql in &*done {
-        execute(transaction, sql).await?;
-    }
-    let doing = "reading the quarantine's rights";
+) -> Result<Vec<String>, Failure> {
+    let schema = quarantine_schema(job.window_started);
+    let quoted = quote_identifier(&schema);
+    let doing = "making the quarantine";
+    let mut done = vec![format!("create schema if not exists {quoted}")];
+    transaction.batch_execute(&done.join(";")).await.map_err(during(doing))?;
     let grantees = "select distinct case when a.grantee = 0 then 'public' \
                       else quote_ident(pg_get_userbyid(a.grantee)) end \
                     from pg_namespace n cross join lateral aclexplode(n.nspacl) a \
@@ -203,9 +236,7 @@ async fn open_schema(
         rights.push(format!("revoke all on schema {quoted} from {grantee} cascade"));
     }
     rights.extend(guests.iter().map(|owner| format!("grant usage on schema {quoted} to {}", quote_identifier(owner))));
-    for sql in &rights {
-        execute(transaction, sql).await?;
-    }
+    transaction.batch_execute(&rights.join(";")).await.map_err(during(doing))?;
     done.extend(rights);
-    Ok(())
+    Ok(done)
 }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rollbackd_core::baseline::TableName;
+use rollbackd_core::baseline::{ObjectId, TableName};
 use rollbackd_core::plan::TableChoice;
 use tokio_postgres::GenericClient;
 
@@ -31,6 +31,8 @@ pub(crate) struct Scope {
     pub(crate) members: Vec<Member>,
     /// What goes along.
     pub(super) collateral: BTreeSet<Collateral>,
+    /// What is put back to the baseline, and lets go of the tables thereby.
+    pub(super) put_back: BTreeSet<ObjectId>,
     /// What stands in the way.
     pub(crate) survivors: BTreeSet<String>,
     /// Foreign keys from the tables to tables that stay.
@@ -46,40 +48,73 @@ pub(super) struct Key {
     pub(super) member: u32,
 }
 
+#[derive(Debug)]
 struct Found {
     member: Member,
     /// The tables that it inherits from or is a partition of.
     parents: Vec<u32>,
+    /// Sequences that belong to its columns.
+    sequences: Vec<u32>,
 }
 
-/// Derives the scope from the catalog.
-pub(crate) async fn derive(client: &impl GenericClient, job: &Job<'_>) -> Result<Scope, Failure> {
-    let database = &job.config.database;
-    let known =
-        Known { baseline: job.baseline, original: &database.original_tables, protected: &database.protected_schemas };
-    let tables = tables(client).await?;
+/// Every table that a removal could take, by its number.
+#[derive(Debug)]
+pub(super) struct Tables(BTreeMap<u32, Found>);
+
+impl Tables {
+    /// The tables that are not from before the migration, with the sequences that belong to them.
+    pub(super) fn new_relations(&self, job: &Job<'_>) -> Vec<u32> {
+        let nothing = BTreeSet::new();
+        let known = job.known(&nothing);
+        let new = self.0.values().filter(|found| known.objection(found.member.oid, &found.member.table).is_none());
+        new.flat_map(|found| std::iter::once(found.member.oid).chain(found.sequences.iter().copied())).collect()
+    }
+}
+
+/// Derives the scope from the catalog. `reversible` is what can be put back.
+pub(super) async fn derive(
+    client: &impl GenericClient,
+    job: &Job<'_>,
+    reversible: &BTreeSet<ObjectId>,
+) -> Result<Scope, Failure> {
+    let known = job.known(reversible);
+    let Tables(tables) = tables(client).await?;
     let mut scope = Scope::default();
     let mut members = BTreeSet::new();
     let mut joining = chosen(job, known, &tables, &mut scope.survivors);
-    while !joining.is_empty() && scope.survivors.is_empty() {
+    // What stands on an object that is put back may stay.
+    let mut staying = BTreeSet::new();
+    let mut again = false;
+    while (!joining.is_empty() || again) && scope.survivors.is_empty() {
         for oid in joining {
             scope.survivors.extend(objection(oid, known, &tables));
             members.insert(oid);
         }
         scope.collateral.clear();
+        scope.put_back.clear();
         joining = Vec::new();
+        again = false;
+        let mut survivors = BTreeSet::new();
         let oids: Vec<u32> = members.iter().copied().collect();
-        for dependent in dependent::read(client, &oids).await? {
+        let but: Vec<u32> = staying.iter().copied().collect();
+        for dependent in dependent::read(client, &oids, &but).await? {
             match dependent.fate(&members, known) {
                 Fate::Implied => {}
                 Fate::Joins { oid } => joining.push(oid),
                 Fate::Goes(collateral) => {
                     scope.collateral.insert(collateral);
                 }
+                Fate::PutBack(id) => {
+                    again |= dependent.number().is_some_and(|number| staying.insert(number));
+                    scope.put_back.insert(id);
+                }
                 Fate::Survives(words) => {
-                    scope.survivors.insert(words);
+                    survivors.insert(words);
                 }
             }
+        }
+        if !again {
+            scope.survivors.extend(survivors);
         }
     }
     let oids: Vec<u32> = members.iter().copied().collect();
@@ -97,6 +132,8 @@ fn chosen(
     survivors: &mut BTreeSet<String>,
 ) -> Vec<u32> {
     match &job.removal.tables {
+        // The rung has put names in its place.
+        TableChoice::Implicated => Vec::new(),
         TableChoice::Named(names) => {
             let mut wanted = BTreeSet::new();
             for name in names {
@@ -142,10 +179,13 @@ fn objection(oid: u32, known: Known<'_>, tables: &BTreeMap<u32, Found>) -> Optio
 }
 
 /// Every table that a removal could take.
-async fn tables(client: &impl GenericClient) -> Result<BTreeMap<u32, Found>, Failure> {
+pub(super) async fn tables(client: &impl GenericClient) -> Result<Tables, Failure> {
     let doing = "reading the tables";
     let sql = "select c.oid, n.nspname::text, c.relname::text, c.relkind = 'f', \
-                 array(select i.inhparent from pg_inherits i where i.inhrelid = c.oid) \
+                 array(select i.inhparent from pg_inherits i where i.inhrelid = c.oid), \
+                 array(select d.objid from pg_depend d join pg_class q on q.oid = d.objid and q.relkind = 'S' \
+                       where d.classid = 'pg_class'::regclass and d.refclassid = 'pg_class'::regclass \
+                         and d.refobjid = c.oid and d.refobjsubid > 0 and d.deptype in ('a', 'i')) \
                from pg_class c join pg_namespace n on n.oid = c.relnamespace \
                where c.relkind in ('r', 'p', 'f') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema' \
                  and n.nspname !~ '^rollbackd_[0-9]{8}t[0-9]{6}z$' \
@@ -156,9 +196,11 @@ async fn tables(client: &impl GenericClient) -> Result<BTreeMap<u32, Found>, Fai
         .map(|row| {
             let oid = row.try_get(0)?;
             let table = TableName { schema: row.try_get(1)?, name: row.try_get(2)? };
-            Ok((oid, Found { member: Member { oid, table, foreign: row.try_get(3)? }, parents: row.try_get(4)? }))
+            let member = Member { oid, table, foreign: row.try_get(3)? };
+            Ok((oid, Found { member, parents: row.try_get(4)?, sequences: row.try_get(5)? }))
         })
         .collect::<Result<_, _>>()
+        .map(Tables)
         .map_err(during(doing))
 }
 

@@ -1,12 +1,12 @@
 //! What a SQL file may not do to what stood before the migration, seen from inside its transaction.
 //!
 //! Putting something back to the baseline is what such a file is for. Taking it further away is not: objects of the
-//! baseline that would go or change, tables that would be dropped and made anew under their old names, rows of original
-//! tables that would become fewer than they were before the migration, anything at all in a protected schema.
+//! baseline that would go, change or be renamed, triggers, policies and rights that they would get, tables that would be
+//! dropped and made anew under their old names, rows of original tables that would become fewer than they were before the migration, anything at all in a protected schema.
 
 use std::collections::BTreeMap;
 
-use rollbackd_core::baseline::{Baseline, Catalog, Difference, ObjectId, TableName};
+use rollbackd_core::baseline::{Baseline, Catalog, Difference, ObjectId, ObjectKind, TableName};
 use tokio_postgres::Transaction;
 
 use super::Job;
@@ -16,7 +16,6 @@ use crate::postgres::{Failure, catalog, count, during};
 #[derive(Debug)]
 pub(super) struct Guard {
     catalog: Catalog,
-    tables: BTreeMap<u32, TableName>,
     contents: BTreeMap<TableName, Contents>,
 }
 
@@ -33,12 +32,7 @@ struct Contents {
 impl Guard {
     /// Looks.
     pub(super) async fn read(transaction: &Transaction<'_>, baseline: &Baseline) -> Result<Self, Failure> {
-        let identities = catalog::identities(transaction).await?;
-        Ok(Self {
-            catalog: catalog::read(transaction).await?,
-            tables: identities.into_iter().map(|identity| (identity.oid, identity.table)).collect(),
-            contents: contents(transaction, baseline).await?,
-        })
+        Ok(Self { catalog: catalog::read(transaction).await?, contents: contents(transaction, baseline).await? })
     }
 
     /// How it differs from the baseline.
@@ -50,7 +44,7 @@ impl Guard {
     pub(super) async fn harm(&self, transaction: &Transaction<'_>, job: Job<'_>) -> Result<Vec<String>, Failure> {
         let now = Self::read(transaction, job.baseline).await?;
         let mut harm = catalog::harm(job.baseline, &self.catalog, &now.catalog);
-        harm.extend(self.exchanged(&now, job.baseline));
+        harm.extend(self.drawn_away(&now, job.baseline));
         harm.extend(self.in_protected(&now, job));
         for was in &job.baseline.counts {
             if self.lost_rows(&now, &was.table)
@@ -64,19 +58,18 @@ impl Guard {
         Ok(harm)
     }
 
-    /// Tables of the baseline whose names other tables would have.
-    fn exchanged<'a>(&'a self, now: &'a Self, baseline: &'a Baseline) -> impl Iterator<Item = String> {
-        baseline.identities.iter().filter_map(|identity| {
-            let was = self.tables.get(&identity.oid)?;
-            let place = &identity.table;
-            match now.tables.get(&identity.oid) {
-                None if now.catalog.has_table(place) => Some(format!("table {place} would be dropped and made anew")),
-                None if was != place => Some(format!("table {was}, which is {place} of the baseline, would be gone")),
-                Some(is) if was == place && is != place => Some(format!("table {place} would be renamed to {is}")),
-                // One that is gone without another in its place is seen in the catalog.
-                None | Some(_) => None,
-            }
-        })
+    /// What would have another name, be another table under the old name, or get something that acts on it.
+    fn drawn_away(&self, now: &Self, baseline: &Baseline) -> Vec<String> {
+        let was = baseline.catalog.difference(&self.catalog, &[]);
+        let is = baseline.catalog.difference(&now.catalog, &[]);
+        let renamed = is.renamed.iter().filter(|rename| !was.renamed.contains(rename));
+        let renamed = renamed.map(|rename| format!("{} would be renamed to {}", rename.from, rename.to));
+        let replaced = is.replaced.iter();
+        let replaced = replaced.filter(|table| self.catalog.has_table(table) && !was.replaced.contains(table));
+        let replaced = replaced.map(|table| format!("table {table} would be dropped and made anew"));
+        let added = is.added.iter().filter(|id| acts_on_its_table(id) && !was.added.contains(id));
+        let added = added.map(|id| format!("{id} would be added"));
+        renamed.chain(replaced).chain(added).collect()
     }
 
     fn in_protected(&self, now: &Self, job: Job<'_>) -> Vec<String> {
@@ -99,6 +92,23 @@ impl Guard {
         let (Some(was), Some(is)) = (self.contents.get(table), now.contents.get(table)) else { return false };
         was.oid != is.oid || was.files != is.files || is.fewer > was.fewer
     }
+}
+
+/// Whether it is a part that changes what its relation does or who may do it. The parts of what was added as a whole are
+/// not listed one by one.
+const fn acts_on_its_table(id: &ObjectId) -> bool {
+    id.of.is_some()
+        && matches!(
+            id.kind,
+            ObjectKind::Default
+                | ObjectKind::NotNull
+                | ObjectKind::RowSecurity
+                | ObjectKind::Grant
+                | ObjectKind::Owner
+                | ObjectKind::Trigger
+                | ObjectKind::Policy
+                | ObjectKind::Rule
+        )
 }
 
 fn definition<'a>(catalog: &'a Catalog, id: &ObjectId) -> Option<&'a str> {

@@ -9,7 +9,7 @@ use crate::judge::Evidence;
 use crate::notice::{Message, MessageLinks, Notice, NoticeEvent};
 use crate::plan::{
     Consequence, Contact, DatabasePlan, DecisionPlan, Dispose, GatePlan, Links, Method, Missed, OnBlocked,
-    OnCommandFailure, Plan, Removal, RollbackPlan, Rung, Severity, TableChoice, WindowPlan,
+    OnCommandFailure, Plan, Reach, Removal, RollbackPlan, Rung, Severity, TableChoice, WindowPlan,
 };
 use crate::report::{Report, of};
 use crate::run::record::{Entry, Origin, Record, WindowOutcome};
@@ -81,6 +81,7 @@ pub(super) fn shop() -> Plan {
                     ),
                     dispose: Dispose::Quarantine,
                     on_blocked: OnBlocked::Wait,
+                    reach: Reach::Attached,
                 })),
             ],
         },
@@ -130,6 +131,7 @@ impl Story {
 
     pub(super) fn backup(&mut self) {
         let baseline = Arc::new(Baseline {
+            format: Baseline::FORMAT,
             at: at(self.now),
             server_version: "15.18".to_owned(),
             catalog: Catalog::default(),
@@ -227,7 +229,7 @@ pub(super) fn difference(tables: &[&str]) -> Difference {
         of: None,
         name: name.to_owned(),
     };
-    Difference { added: tables.iter().map(added).collect(), removed: vec![], changed: vec![] }
+    Difference { added: tables.iter().map(added).collect(), ..Difference::default() }
 }
 
 pub(super) fn seen(difference: &Difference) -> Outcome {

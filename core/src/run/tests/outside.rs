@@ -160,9 +160,9 @@ impl World {
     }
 
     fn catalog(&self) -> Catalog {
-        let object = |name: &String| Object {
-            id: ObjectId { kind: ObjectKind::Table, schema: "public".to_owned(), of: None, name: name.clone() },
-            definition: "table".to_owned(),
+        let object = |name: &String| {
+            let id = ObjectId { kind: ObjectKind::Table, schema: "public".to_owned(), of: None, name: name.clone() };
+            Object::new(id, "table")
         };
         Catalog { objects: self.tables.iter().map(object).collect() }
     }
@@ -171,6 +171,7 @@ impl World {
         let count = |name: &String| RowCount { table: TableName::new("public", name), rows: 7 };
         let counts = self.tables.iter().map(count).collect();
         Baseline {
+            format: Baseline::FORMAT,
             at: self.now,
             server_version: "17.2".to_owned(),
             catalog: self.catalog(),

@@ -198,6 +198,7 @@ fn outcome(step: &Step, result: u8, finding: u8, now: Timestamp) -> Outcome {
     let fitting = match step {
         Step::Backup => {
             let baseline = Baseline {
+                format: Baseline::FORMAT,
                 at: now,
                 server_version: "17.2".to_owned(),
                 catalog: Catalog::default(),

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::plan::{
     CheckPlan, Consequence, Contact, DatabasePlan, DecisionPlan, Dispose, GatePlan, Links, Method, Missed, OnBlocked,
-    OnCommandFailure, Plan, Removal, RollbackPlan, Rung, Severity, SignalPlan, Stage, TableChoice, WindowPlan,
+    OnCommandFailure, Plan, Reach, Removal, RollbackPlan, Rung, Severity, SignalPlan, Stage, TableChoice, WindowPlan,
 };
 use crate::run::event::Ask;
 use crate::run::state::StateName;
@@ -77,7 +77,12 @@ pub(super) fn script_rung() -> Rung {
 }
 
 pub(super) fn tables_rung() -> Rung {
-    let removal = Removal { tables: TableChoice::Added, dispose: Dispose::Quarantine, on_blocked: OnBlocked::Wait };
+    let removal = Removal {
+        tables: TableChoice::Added,
+        dispose: Dispose::Quarantine,
+        on_blocked: OnBlocked::Wait,
+        reach: Reach::Attached,
+    };
     Rung { timeout: secs(120), needs_approval: false, method: Method::Tables(removal) }
 }
 
