@@ -259,10 +259,8 @@ fn what_is_not_in_this_version_is_said_so() {
             condition,
         );
     }
-    for kind in ["restore"] {
-        let text = edited("kind = \"tables\"", &format!("kind = \"{kind}\""));
-        is_error(&text, &not_yet(&format!("`rollback.rung.kind` = `{kind}`")), &format!("\"{kind}\""));
-    }
+    let text = edited("kind = \"tables\"", "kind = \"restore\"");
+    is_error(&text, &not_yet("`rollback.rung.kind` = `restore`"), "\"restore\"");
     for gate in ["http", "postgres_sessions", "pgbouncer", "postgrest"] {
         let text =
             extended(&format!("[[rollback.gate]]\nname = \"g\"\ncanary = \"http://localhost/\"\n{gate} = {{}}\n"));
