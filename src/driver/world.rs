@@ -10,12 +10,12 @@ use std::time::Duration;
 use rollbackd_core::notice::Notice;
 use rollbackd_core::plan::TableChoice;
 use rollbackd_core::run::record::Process;
-use rollbackd_core::run::state::Window;
+use rollbackd_core::run::state::{Attempt, Inspection, Window};
 use rollbackd_core::run::step::{CheckResult, Finding, Outcome, Step};
 use tokio::sync::mpsc;
 
 use super::adapters::{Adapters, Assignment, Attempted, Boxed, OtherStep};
-use crate::config::model::{Command, Config, Gate, Method, Secret};
+use crate::config::model::{Command, Config, Gate, Method, Script, Secret};
 use crate::notify::Sender;
 use crate::postgres::pinned::Pinned;
 use crate::process::{self, Ended, How};
@@ -90,6 +90,7 @@ impl World {
                     rung::script::act(spec, &stop, tell(started)).await
                 }
                 Some(Method::Tables { .. }) => self.tables(&window, rung, within).await,
+                Some(Method::Sql { file, script }) => self.sql(&window, file, script, within).await,
                 None => Outcome::failed("the configuration has no such rung"),
             },
             Step::Verify { stage } => {
@@ -142,6 +143,26 @@ impl World {
         }
     }
 
+    async fn sql(&self, window: &Window, file: &str, script: &Script, within: Duration) -> Outcome {
+        let Some(baseline) = &window.baseline else { return Outcome::failed(NO_BASELINE) };
+        let attempt = window.rollback.as_ref().and_then(|rollback| rollback.attempts.last());
+        let seen = match attempt {
+            // Only a try before this one can have changed what was seen.
+            Some(Attempt { acts, before: Some(Inspection::Seen(difference)), .. }) if *acts > 1 => Some(difference),
+            Some(_) | None => None,
+        };
+        let job = rung::sql::Job {
+            config: &self.config,
+            pinned: &self.pinned,
+            baseline,
+            file,
+            script,
+            window: &window.id,
+            seen,
+        };
+        rung::sql::act(job, within).await
+    }
+
     fn gate(&self, gate: usize) -> Option<&Gate> {
         self.config.rollback.gates.get(gate)
     }
@@ -157,13 +178,19 @@ impl World {
     ) -> process::Spec<'a> {
         let reason = window.rollback.as_ref().map(|rollback| rollback.trigger.sentence()).unwrap_or_default();
         let directory = window.backup_directory.clone().unwrap_or_default();
-        let environment = vec![
-            (WINDOW.to_owned(), Secret::new(window.id.clone())),
-            (STEP.to_owned(), Secret::new(number.to_string())),
-            ("ROLLBACKD_REASON".to_owned(), Secret::new(reason)),
-            ("ROLLBACKD_BACKUP_DIR".to_owned(), Secret::new(directory)),
-            ("DATABASE_URL".to_owned(), Secret::new(self.config.database.url.expose().as_str())),
+        let attempt = window.rollback.as_ref().and_then(|rollback| rollback.attempts.last());
+        let rung = attempt.map(|attempt| (attempt.rung + 1).to_string()).unwrap_or_default();
+        let environment = [
+            (WINDOW, window.id.clone()),
+            (STEP, number.to_string()),
+            ("ROLLBACKD_PLAN", self.config.name.clone()),
+            ("ROLLBACKD_STATE_DIR", self.config.state_dir.display().to_string()),
+            ("ROLLBACKD_BACKUP_DIR", directory),
+            ("ROLLBACKD_REASON", reason),
+            ("ROLLBACKD_RUNG", rung),
+            ("DATABASE_URL", self.config.database.url.expose().as_str().to_owned()),
         ];
+        let environment = environment.map(|(name, value)| (name.to_owned(), Secret::new(value))).into();
         process::Spec {
             command,
             environment,

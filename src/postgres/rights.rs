@@ -34,7 +34,8 @@ async fn ask(client: &impl GenericClient, config: &Config, problems: &mut Vec<St
     let (mut quarantines, mut terminates) = (false, false);
     for rung in &config.rollback.rungs {
         match &rung.method {
-            Method::Script { .. } => {}
+            // What a script of the project's own needs, only the project knows.
+            Method::Script { .. } | Method::Sql { .. } => {}
             Method::Tables { dispose, on_blocked, .. } => {
                 quarantines |= *dispose == Dispose::Quarantine;
                 terminates |= *on_blocked == OnBlocked::Terminate;
@@ -246,6 +247,7 @@ mod tests {
             tables: TableChoice::Added,
             dispose: Dispose::Drop { archive: true },
             on_blocked: OnBlocked::Wait,
+            reach: rollbackd_core::plan::Reach::Attached,
         };
         fixture.sql("alter role rights_good connection limit 4").await;
         let note = room(session.client(), &config).await.expect("an answer").expect("and a limit");

@@ -5,6 +5,7 @@
 
 pub mod inspect;
 pub mod script;
+pub mod sql;
 pub mod tables;
 
 use std::time::Duration;
@@ -15,6 +16,8 @@ use tokio::time::Instant;
 use crate::postgres::pinned::{Lent, Pinned};
 use crate::postgres::session::ConnectError;
 
+/// How long the second session may be waited for: without it the work goes on, and nobody is named.
+const WATCHER: Duration = Duration::from_millis(500);
 /// How often a refusal that looks like a mistake is tried again: a resolver that hiccups looks like one.
 const MISTAKES: u32 = 5;
 

@@ -1,6 +1,7 @@
 //! Removes the tables of the migration: attempt after attempt, until they are gone, something from before the migration
 //! stands in the way, or the time is up. There is no last try without limits.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -22,8 +23,6 @@ use crate::postgres::session::Session;
 const MOVES: u32 = 5;
 /// How long ended sessions may take to go.
 const GOING: Duration = Duration::from_secs(2);
-/// How long the second session may be waited for: without it the work goes on, and nobody is named.
-const WATCHER: Duration = Duration::from_millis(500);
 /// How long it may take to find out who holds locks, before anything is tried.
 const LOOK: Duration = Duration::from_secs(2);
 /// How much longer than `deadlock_timeout` an autovacuum is waited for.
@@ -155,7 +154,7 @@ impl Work<'_> {
     /// A session to work in, and one to watch it from. Without the second the work goes on, and nobody is named.
     async fn sessions(&mut self) -> Result<(Lent, Option<Lent>), String> {
         let session = self.patience.connect(self.pinned).await.map_err(|error| error.to_string())?;
-        let watcher = tokio::time::timeout(WATCHER, self.pinned.session()).await;
+        let watcher = tokio::time::timeout(super::WATCHER, self.pinned.session()).await;
         Ok((session, watcher.ok().and_then(Result::ok)))
     }
 
@@ -163,7 +162,7 @@ impl Work<'_> {
     async fn look_around(&mut self, session: &Session) {
         let job = &self.job;
         let look = async {
-            let scope = scope::derive(session.client(), job).await?;
+            let scope = scope::derive(session.client(), job, &BTreeSet::new()).await?;
             let mut relations: Vec<u32> = scope.members.iter().map(|member| member.oid).collect();
             match job.removal.dispose {
                 Dispose::Quarantine => {}

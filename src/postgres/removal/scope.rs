@@ -72,7 +72,7 @@ impl Tables {
 }
 
 /// Derives the scope from the catalog. `reversible` is what can be put back.
-pub(super) async fn derive(
+pub(crate) async fn derive(
     client: &impl GenericClient,
     job: &Job<'_>,
     reversible: &BTreeSet<ObjectId>,

@@ -485,11 +485,13 @@ impl Alone {
     /// Everything is new since an empty baseline.
     async fn act(&self, removal: &Removal, within: Duration) -> Outcome {
         let baseline = Baseline {
+            format: Baseline::FORMAT,
             at: Timestamp::UNIX_EPOCH,
             server_version: String::new(),
             catalog: rollbackd_core::baseline::Catalog::default(),
             counts: Vec::new(),
             identities: Vec::new(),
+            prints: Vec::new(),
         };
         let started = "2026-11-22T02:00:00Z".parse().expect("a time");
         act(&self.config, &self.pinned, &baseline, removal, "w", started, within).await

@@ -69,7 +69,7 @@ async fn reversed(before: &str, migration: &str) {
         world.originals_are_whole().await;
         assert_eq!(world.difference().await, CLEAN, "{migration}\n{}", outcome.detail);
         let after = world.dump().await;
-        let lines = |text: &str| text.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
         let (was, is) = (lines(&dump), lines(&after));
         let differ: Vec<_> = was.symmetric_difference(&is).collect();
         assert!(differ.is_empty(), "{migration}\n{differ:#?}");
