@@ -36,8 +36,9 @@ async fn ask(client: &impl GenericClient, config: &Config, problems: &mut Vec<St
         match &rung.method {
             // What a script of the project's own needs, only the project knows.
             Method::Script { .. } | Method::Sql { .. } => {}
-            Method::Tables { dispose, on_blocked, .. } => {
-                quarantines |= *dispose == Dispose::Quarantine;
+            Method::Tables { on_blocked, .. } => {
+                // Also where tables are dropped: how it is undone is kept there.
+                quarantines = true;
                 terminates |= *on_blocked == OnBlocked::Terminate;
             }
         }
@@ -54,7 +55,7 @@ async fn ask(client: &impl GenericClient, config: &Config, problems: &mut Vec<St
         (
             quarantines,
             "has_database_privilege(current_database(), 'create')".to_owned(),
-            "the role may not create a schema, which `dispose = \"quarantine\"` needs; GRANT CREATE ON DATABASE to it"
+            "the role may not create a schema, which removing tables needs: what is kept goes there; GRANT CREATE ON DATABASE to it"
                 .to_owned(),
         ),
         (

@@ -119,7 +119,13 @@ impl Work<'_> {
                     return End::Stopped;
                 }
                 Try::Ended(Attempt::Done(batch)) => {
+                    let more = batch.more;
                     self.take_note(batch);
+                    if more {
+                        // Each group is written down before the next is begun.
+                        self.found.more = true;
+                        return End::Removed;
+                    }
                     self.patience.reset();
                     held = Some((session, watcher));
                     continue;

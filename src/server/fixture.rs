@@ -214,6 +214,7 @@ pub(crate) fn window() -> Window {
                 way_back: Vec::new(),
                 act: None,
                 acts: 1,
+                groups: 0,
                 after: None,
                 proof: Proof::default(),
                 failure: None,

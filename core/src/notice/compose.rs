@@ -343,8 +343,16 @@ fn recovered_details(window: &Window) -> Vec<String> {
         .collect();
     if let Some(rollback) = &window.rollback {
         details.insert(0, format!("Why: {}", rollback.trigger.sentence()));
-        let act = rollback.attempts.last().and_then(|attempt| attempt.act.as_ref()).filter(|act| act.is_success());
-        details.extend(act.map(|act| format!("Done: {}", act.detail)));
+        if let Some(attempt) = rollback.attempts.last() {
+            let earlier = match attempt.groups {
+                0 => String::new(),
+                groups => {
+                    format!(", after {} before it", counted(usize::try_from(groups).unwrap_or(usize::MAX), "group"))
+                }
+            };
+            let act = attempt.act.as_ref().filter(|act| act.is_success());
+            details.extend(act.map(|act| format!("Done: {}{earlier}", act.detail)));
+        }
     }
     details.extend(window.backup_directory.iter().map(|place| format!("Backup from before the migration: {place}")));
     details

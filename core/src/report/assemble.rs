@@ -278,7 +278,10 @@ impl<'a> Assembly<'a> {
                     output_file: output_file.clone(),
                 });
             }
-            Finding::Removal(removal) => attempt.removal = Some(removal.clone()),
+            Finding::Removal(removal) => match &mut attempt.removal {
+                Some(earlier) if earlier.more => earlier.join(removal),
+                Some(_) | None => attempt.removal = Some(removal.clone()),
+            },
             Finding::Nothing
             | Finding::Checks { .. }
             | Finding::Backup { .. }

@@ -292,6 +292,7 @@ impl Rollback {
             way_back: Vec::new(),
             act: None,
             acts: 0,
+            groups: 0,
             after: None,
             proof: Proof::default(),
             failure: None,

@@ -86,8 +86,15 @@ impl Window {
                 }
             }
             Step::Act { .. } => {
+                let more =
+                    matches!(&outcome.finding, Finding::Removal(removal) if removal.more && outcome.is_success());
                 if let Some(attempt) = self.attempt_mut() {
-                    attempt.act = Some(outcome.clone());
+                    if more {
+                        attempt.groups += 1;
+                        attempt.acts = 0;
+                    } else {
+                        attempt.act = Some(outcome.clone());
+                    }
                 }
             }
             // Nobody knows how it ended, and doing it again does no harm: as if it had not started.

@@ -272,8 +272,10 @@ pub struct Attempt {
     pub way_back: Vec<String>,
     /// How its work ended.
     pub act: Option<Outcome>,
-    /// How often it was started.
+    /// How often it was started since something of it last went through.
     pub acts: u32,
+    /// How many groups of tables went before the one that is under way.
+    pub groups: u32,
     /// What differed after it acted.
     pub after: Option<Inspection>,
     /// Verification with traffic closed, and open.

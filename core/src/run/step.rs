@@ -240,6 +240,28 @@ pub struct RemovalFinding {
     /// Where the values of columns are kept that were added to tables that stay.
     #[serde(default)]
     pub columns: Vec<KeptColumns>,
+    /// Whether this was one group of several: the next is another step.
+    #[serde(default)]
+    pub more: bool,
+}
+
+impl RemovalFinding {
+    /// Takes in what the next group's step found.
+    pub fn join(&mut self, next: &Self) {
+        self.tables.extend(next.tables.iter().cloned());
+        self.collateral.extend(next.collateral.iter().cloned());
+        self.survivors.clone_from(&next.survivors);
+        self.quarantine = next.quarantine.clone().or_else(|| self.quarantine.take());
+        self.archive = next.archive.clone().or_else(|| self.archive.take());
+        self.blockers.extend(next.blockers.iter().cloned());
+        self.holders.extend(next.holders.iter().cloned());
+        self.attempts += next.attempts;
+        self.sql.extend(next.sql.iter().cloned());
+        self.put_back.extend(next.put_back.iter().cloned());
+        self.left.clone_from(&next.left);
+        self.columns.extend(next.columns.iter().cloned());
+        self.more = next.more;
+    }
 }
 
 /// Columns that were added to a table that stays, and where their values are kept.

@@ -67,7 +67,18 @@ pub(crate) async fn attempt(
     let collateral = scope.collateral.iter().map(|collateral| collateral.words.clone()).collect();
     kept.take();
     let (put_back, left, columns) = (went.words, went.left, went.columns);
-    Ok(Attempt::Done(Batch { tables, collateral, sql, quarantine: None, archive: directory, put_back, left, columns }))
+    let more = scope.members.len() > members.len();
+    Ok(Attempt::Done(Batch {
+        tables,
+        collateral,
+        sql,
+        quarantine: None,
+        archive: directory,
+        put_back,
+        left,
+        columns,
+        more,
+    }))
 }
 
 /// Why the archive does not hold what is about to be dropped, if it does not.

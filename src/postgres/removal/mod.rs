@@ -89,6 +89,8 @@ pub(crate) struct Batch {
     pub(crate) left: Vec<String>,
     /// Where values of columns are kept.
     pub(crate) columns: Vec<KeptColumns>,
+    /// Whether there are more tables to remove.
+    pub(crate) more: bool,
 }
 
 impl Job<'_> {

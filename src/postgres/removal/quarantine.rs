@@ -64,6 +64,7 @@ pub(crate) async fn attempt(client: &mut Client, job: &Job<'_>, remaining: Durat
     }
     sql.extend(went.sql);
     let (put_back, left, columns) = (went.words, went.left, went.columns);
+    let more = scope.members.len() > members.len();
     let quarantine = Some(schema);
     Ok(Attempt::Done(Batch {
         tables,
@@ -74,6 +75,7 @@ pub(crate) async fn attempt(client: &mut Client, job: &Job<'_>, remaining: Durat
         put_back,
         left,
         columns,
+        more,
     }))
 }
 

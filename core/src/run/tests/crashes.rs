@@ -44,6 +44,8 @@ fn stories() -> Vec<(&'static str, Setup)> {
         ("every rung fails", Setup { script: Script::Fails, tables: Tables::Locked, ..broken() }),
         ("verification never passes", Setup { verification: Verification::Never, ..broken() }),
         ("the open stage fails once", Setup { verification: Verification::OpenFails(1), ..broken() }),
+        ("groups", Setup { script: Script::Lies, tables: Tables::InGroups, ..broken() }),
+        ("irreversible", Setup { destroys: true, deeds: vec![(When::Waiting, Ask::Approve); 3], ..broken() }),
         ("approvals", approved(Setup { script: Script::Lies, ..broken() })),
         ("a gate sticks", two_gates(Setup { doors: vec![Door::Sticks(1), Door::Works], ..broken() })),
         ("a gate is jammed", two_gates(Setup { doors: vec![Door::Works, Door::Jammed], ..broken() })),

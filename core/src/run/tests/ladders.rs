@@ -194,6 +194,20 @@ fn an_approval_is_waited_for_at_the_rungs_that_need_it() {
 }
 
 #[test]
+fn each_group_of_tables_is_a_step_and_the_rung_is_one() {
+    let mut setup = Setup { tables: Tables::InGroups, ..broken() };
+    setup.plan.rollback.rungs = vec![tables_rung()];
+    let world = World::run(setup);
+    assert_eq!(world.ladder(), format!("{STOPPED} rung1 inspect+ act+ act+ act+ act+ inspect+ {RESUMED}"));
+    let details = world.journal.iter().rev().find_map(|entry| match &entry.record {
+        Record::NoticeOwed { notice } => Some(notice.message.details.clone()),
+        _ => None,
+    });
+    let details = details.expect("told");
+    assert!(details.contains(&"Done: the tables were moved, after 3 groups before it".to_owned()), "{details:?}");
+}
+
+#[test]
 fn partial_is_for_breaches_that_all_blame_tables() {
     let mut setup = broken();
     setup.plan.rollback.rungs.insert(0, partial_rung());

@@ -131,6 +131,8 @@ pub(super) enum Script {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tables {
     Works,
+    /// One table a step.
+    InGroups,
     Locked,
 }
 
