@@ -147,7 +147,7 @@ impl Database {
         .into()
     }
 
-    /// All tables of people's, as `schema.table`, in order.
+    /// All tables of people's, as `schema.table`, in order; without the notes of how a removal is undone.
     #[track_caller]
     pub(crate) fn tables(&self) -> Vec<String> {
         self.try_tables().unwrap()
@@ -157,7 +157,7 @@ impl Database {
     pub(super) fn try_tables(&self) -> Result<Vec<String>, String> {
         self.sitting.ask(
             "select schemaname || '.' || tablename from pg_tables
-             where schemaname not in ('pg_catalog', 'information_schema') order by 1",
+             where schemaname not in ('pg_catalog', 'information_schema') and tablename <> 'rollbackd_undo' order by 1",
         )
     }
 
