@@ -214,6 +214,8 @@ pub enum Method {
     },
     /// Removes tables that the migration added, and puts back what it redefined.
     Tables(Removal),
+    /// Brings missing or damaged original tables back from the backup.
+    Restore,
 }
 
 /// Which tables to remove, how, and what is put back with them.
@@ -372,6 +374,7 @@ impl Method {
         match self {
             Self::Script { .. } => "script",
             Self::Tables(removal) => removal.kind(),
+            Self::Restore => "restore",
         }
     }
 }

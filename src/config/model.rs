@@ -435,6 +435,8 @@ pub enum Method {
         /// `kind = "partial"`, `"tables"` or `"reverse"`.
         reach: Reach,
     },
+    /// `kind = "restore"`.
+    Restore,
 }
 
 /// `[[verify]]`.

@@ -14,7 +14,7 @@ use super::value::Value;
 /// Gates of a later version.
 const LATER_GATES: [&str; 4] = ["http", "postgres_sessions", "pgbouncer", "postgrest"];
 /// Rungs of a later version.
-const LATER_RUNGS: [&str; 2] = ["sql", "restore"];
+const LATER_RUNGS: [&str; 1] = ["sql"];
 
 /// Reads `[rollback]`. Also says how many rungs are written, usable or not.
 pub(super) fn read(mut section: Section<'_>, ground: &Ground) -> (usize, Rollback) {
@@ -82,31 +82,36 @@ fn read_rung(mut section: Section<'_>, ground: &Ground, budget: std::time::Durat
         }
         Some(timeout)
     });
-    let needs_approval =
-        section.or("approval", false, |value| value.choice(&[("none", false), ("required", true)], &[]));
+    let approval = section.maybe("approval", |value| value.choice(&[("none", false), ("required", true)], &[]));
     let kind = section.need("kind", "kind = \"tables\"", |value| {
         let kinds = [
             ("partial", RungKind::Removal(Reach::Related)),
             ("script", RungKind::Script),
             ("tables", RungKind::Removal(Reach::Attached)),
             ("reverse", RungKind::Removal(Reach::Everything)),
+            ("restore", RungKind::Restore),
         ];
         value.choice(&kinds, &LATER_RUNGS)
     });
     let method = match kind {
         Some(RungKind::Script) => script(&mut section),
         Some(RungKind::Removal(reach)) => removal(&mut section, ground, reach),
+        Some(RungKind::Restore) => Some(Method::Restore),
         // What else it holds belongs to a kind that is not known.
         None => return None,
     };
     section.finish();
-    Some(Rung { timeout, needs_approval, method: method? })
+    let method = method?;
+    // Rows that were written since leave the live schema with it.
+    let needs_approval = approval.unwrap_or(matches!(method, Method::Restore));
+    Some(Rung { timeout, needs_approval, method })
 }
 
 #[derive(Clone, Copy)]
 enum RungKind {
     Script,
     Removal(Reach),
+    Restore,
 }
 
 fn script(section: &mut Section<'_>) -> Option<Method> {

@@ -3,7 +3,7 @@
 //! Here is the wiring only. What an adapter does is in its own module; what follows from it is decided in the
 //! core.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,6 +82,7 @@ impl World {
                     rung::script::act(spec, &stop, tell(started)).await
                 }
                 Some(Method::Tables { .. }) => self.tables(&window, rung, within).await,
+                Some(Method::Restore) => self.restore(&window, within).await,
                 None => Outcome::failed("the configuration has no such rung"),
             },
             Step::Verify { stage } => {
@@ -114,6 +115,16 @@ impl World {
             Some(baseline) => {
                 let started = window.started_at;
                 rung::tables::act(&self.config, baseline, &removal, &window.id, started, within).await
+            }
+            None => Outcome::failed(NO_BASELINE),
+        }
+    }
+
+    async fn restore(&self, window: &Window, within: Duration) -> Outcome {
+        match &window.baseline {
+            Some(baseline) => {
+                let backup = window.backup_directory.as_deref().map(Path::new);
+                rung::restore::act(&self.config, baseline, backup, window.started_at, within).await
             }
             None => Outcome::failed(NO_BASELINE),
         }

@@ -31,10 +31,11 @@ pub async fn check(client: &impl GenericClient, config: &Config) -> Result<Strin
 async fn ask(client: &impl GenericClient, config: &Config, problems: &mut Vec<String>) -> Result<String, Failure> {
     pooler(client, problems).await?;
     let database = &config.database;
-    let (mut quarantines, mut terminates) = (false, false);
+    let (mut quarantines, mut restores, mut terminates) = (false, false, false);
     for rung in &config.rollback.rungs {
         match &rung.method {
             Method::Script { .. } => {}
+            Method::Restore => restores = true,
             Method::Tables { dispose, on_blocked, .. } => {
                 quarantines |= *dispose == Dispose::Quarantine;
                 terminates |= *on_blocked == OnBlocked::Terminate;
@@ -54,6 +55,12 @@ async fn ask(client: &impl GenericClient, config: &Config, problems: &mut Vec<St
             quarantines,
             "has_database_privilege(current_database(), 'create')".to_owned(),
             "the role may not create a schema, which `dispose = \"quarantine\"` needs; GRANT CREATE ON DATABASE to it"
+                .to_owned(),
+        ),
+        (
+            restores,
+            "has_database_privilege(current_database(), 'create')".to_owned(),
+            "the role may not create a schema, which `kind = \"restore\"` needs; GRANT CREATE ON DATABASE to it"
                 .to_owned(),
         ),
         (

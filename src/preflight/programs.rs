@@ -15,7 +15,7 @@ const SCRIPT_ENDINGS: [&str; 14] =
 pub(super) fn script(config: &Config) -> Answer {
     let commands = config.rollback.rungs.iter().filter_map(|rung| match &rung.method {
         Method::Script { command, .. } => Some(command),
-        Method::Tables { .. } => None,
+        Method::Tables { .. } | Method::Restore => None,
     });
     together(commands.map(runnable), "no rung runs a script")
 }

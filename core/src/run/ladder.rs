@@ -94,7 +94,7 @@ fn between_rungs(window: &Window, rollback: &Rollback, last: Option<&Attempt>, n
 fn concerns(rung: &Rung, rollback: &Rollback) -> bool {
     match &rung.method {
         Method::Tables(removal) => removal.tables != TableChoice::Implicated || rollback.trigger.implicated().is_some(),
-        Method::Script { .. } => true,
+        Method::Script { .. } | Method::Restore => true,
     }
 }
 
@@ -139,7 +139,8 @@ fn rung_over(window: &Window, rollback: &Rollback, attempt: &Attempt, now: Times
         };
     }
     let mut seen = before;
-    if !before.is_empty() {
+    // Of rows that are gone the catalog knows nothing.
+    if !before.is_empty() || rung.method == Method::Restore {
         let Some(act) = &attempt.act else {
             if spent {
                 return Next::Failed(budget_spent(window));
@@ -192,13 +193,14 @@ const fn replay_policy(method: &Method) -> ReplayPolicy {
     match method {
         Method::Script { idempotent: true, .. } => ReplayPolicy::Idempotent,
         Method::Script { idempotent: false, .. } => ReplayPolicy::NeverTwice,
-        Method::Tables(_) => ReplayPolicy::Inspect,
+        Method::Tables(_) | Method::Restore => ReplayPolicy::Inspect,
     }
 }
 
 /// What a rung claims is its exit; what it did is the difference between the catalog before and after.
 fn judge_act(method: &Method, act: &Outcome, before: &Difference, after: &Difference, acts: u32) -> Acted {
-    if after.is_empty() {
+    let by_catalog = *method != Method::Restore;
+    if after.is_empty() && by_catalog {
         return Acted::Done;
     }
     let redo = match replay_policy(method) {
@@ -208,7 +210,7 @@ fn judge_act(method: &Method, act: &Outcome, before: &Difference, after: &Differ
     };
     let left = after.summary();
     match act.result {
-        StepResult::Succeeded if before == after => {
+        StepResult::Succeeded if before == after && by_catalog => {
             Acted::Failed(format!("{}, but it changed nothing: still {left}", act.detail))
         }
         StepResult::Succeeded => Acted::Done,
