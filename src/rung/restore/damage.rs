@@ -102,7 +102,7 @@ async fn worn(
         let rows = count::rows(client, table).await?;
         if rows < was {
             let rows_of = |rows| counted(usize::try_from(rows).unwrap_or(usize::MAX), "row");
-            words.push(format!("{} are missing", rows_of(was - rows)));
+            words.push(format!("{} of {} left", rows_of(rows), was));
         }
     }
     Ok((!words.is_empty()).then(|| words.join(", ")))
