@@ -53,7 +53,7 @@ pub(super) async fn make(
         return Ok(Err(format!("{} changes tables that are there", file.display())));
     }
     let after = catalog::read(&transaction).await?;
-    let harm = catalog::harm(baseline, &before, &after);
+    let harm = catalog::harm(&without(baseline, missing), &before, &after);
     if !harm.is_empty() {
         return Ok(Err(harm.join("; ")));
     }
@@ -65,6 +65,16 @@ pub(super) async fn make(
     record::write(&transaction, quarantine, &tables).await?;
     transaction.commit().await.map_err(during(doing))?;
     Ok(Ok(skipped))
+}
+
+/// The baseline of everything else: what a file leaves out of a table was gone before.
+fn without(baseline: &Baseline, missing: &[&Damaged]) -> Baseline {
+    let mut rest = baseline.clone();
+    rest.catalog.objects.retain(|object| {
+        let whole = object.id.of.as_ref().unwrap_or(&object.id.name);
+        missing.iter().all(|one| (&one.table.schema, &one.table.name) != (&object.id.schema, whole))
+    });
+    rest
 }
 
 /// The numbers and rows of the tables that are there.
