@@ -216,6 +216,11 @@ pub enum Method {
     Tables(Removal),
     /// Brings missing or damaged original tables back from the backup.
     Restore,
+    /// Runs a SQL file in one transaction. What it holds is kept with the configuration, not here: it may be secret.
+    Sql {
+        /// The file as it was named.
+        file: String,
+    },
 }
 
 /// Which tables to remove, how, and what is put back with them.
@@ -296,7 +301,7 @@ pub enum OnBlocked {
 pub struct CheckPlan {
     /// Its name, unique in the plan.
     pub name: String,
-    /// Its kind as configured (`tables`, `integrity`, `auth`, `http`, `sql`, `command`).
+    /// Its kind as configured (`tables`, `integrity`, `catalog`, `auth`, `http`, `sql`, `command`).
     pub kind: String,
     /// When it runs.
     pub stage: Stage,
@@ -375,6 +380,7 @@ impl Method {
             Self::Script { .. } => "script",
             Self::Tables(removal) => removal.kind(),
             Self::Restore => "restore",
+            Self::Sql { .. } => "sql",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Everything that speaks PostgreSQL: sessions, catalog, counts, rights, locks, removal, the client programs.
+//! Everything that speaks PostgreSQL: sessions, catalog, counts, fingerprints, rights, locks, removal, the client programs.
 //!
 //! What is decided from it is not here: the core compares catalogs, the rungs and the verification ask.
 //! Data comes from the server's own functions and goes out as the core's types or as sentences.
@@ -6,6 +6,10 @@
 pub mod activity;
 pub mod catalog;
 pub mod count;
+pub(crate) mod fingerprint;
+pub(crate) mod keys;
+pub mod pinned;
+pub(crate) mod pooler;
 pub mod programs;
 pub mod readback;
 pub mod removal;
@@ -36,6 +40,11 @@ impl Failure {
         let message = match error.as_db_error() {
             // Messages of class 22 quote the value that was wrong, which is row contents.
             Some(db) if db.code().code().starts_with("22") => "a value does not fit its type".to_owned(),
+            // The detail names what depends on it.
+            Some(db) if *db.code() == SqlState::DEPENDENT_OBJECTS_STILL_EXIST => {
+                let detail = db.detail().unwrap_or_default().replace('\n', ", ");
+                format!("{}: {detail}", db.message())
+            }
             Some(db) => db.message().to_owned(),
             None => with_cause(error),
         };
@@ -91,6 +100,12 @@ impl Failure {
             &SqlState::INVALID_SCHEMA_NAME,
         ];
         matches!(&self.code, Some(code) if missing.contains(&code))
+    }
+}
+
+impl From<Failure> for String {
+    fn from(failure: Failure) -> Self {
+        failure.to_string()
     }
 }
 

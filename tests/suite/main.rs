@@ -5,12 +5,16 @@
 
 mod demo;
 mod endings;
+mod full;
 mod gates;
 mod judging;
 mod life;
 mod migrations;
+mod node;
 mod operators;
 mod refusals;
+mod restore;
 mod scripts;
+mod sql;
 mod stage;
 mod tables;

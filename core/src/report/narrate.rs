@@ -274,6 +274,7 @@ pub(super) fn method(rung: &Rung) -> String {
     match &rung.method {
         Method::Script { command, .. } => format!("runs {}", command.join(" ")),
         Method::Restore => "restores missing or damaged original tables from the backup".to_owned(),
+        Method::Sql { file } => format!("runs {file} in one transaction"),
         Method::Tables(removal) => {
             let tables = match &removal.tables {
                 TableChoice::Named(names) => crate::baseline::counted(names.len(), "named table"),

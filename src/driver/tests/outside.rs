@@ -178,6 +178,7 @@ impl Outside {
                     catalog: Catalog::default(),
                     counts: Vec::new(),
                     identities: Vec::new(),
+                    prints: Vec::new(),
                 }),
             },
             Step::ReadGate { .. } => Finding::Gate { prior: "open".to_owned() },

@@ -1,12 +1,14 @@
 //! Which original tables are missing or damaged, as far as the baseline tells.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use rollbackd_core::baseline::{Baseline, Catalog, Object, ObjectId, ObjectKind, TableName, counted};
-use tokio_postgres::GenericClient;
+use tokio_postgres::{Client, GenericClient};
 
 use super::record;
 use crate::config::model::{CheckKind, Config, IntegrityPolicy};
+use crate::postgres::keys::{self, SampledKeys};
 use crate::postgres::{Failure, catalog, count, during};
 
 /// An original table that has to be brought back.
@@ -33,13 +35,20 @@ pub(super) struct Found {
     pub(super) notes: Vec<String>,
 }
 
-/// Looks at every original table. `quarantine` is the window's schema, which says what was brought back already.
-pub(super) async fn find(
-    client: &impl GenericClient,
-    config: &Config,
-    baseline: &Baseline,
-    quarantine: &str,
-) -> Result<Found, Failure> {
+/// What is known from before the migration.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub(super) config: &'a Config,
+    pub(super) baseline: &'a Baseline,
+    pub(super) backup: Option<&'a Path>,
+    /// The window's quarantine, which says what was brought back already.
+    pub(super) quarantine: &'a str,
+}
+
+/// Looks at every original table.
+pub(super) async fn find(client: &Client, known: Known<'_>) -> Result<Found, Failure> {
+    let Known { config, baseline, quarantine, .. } = known;
+    let sampled = sampled(known.backup).await;
     let now = catalog::read(client).await?;
     let numbers = catalog::identities(client).await?;
     let restored = record::read(client, quarantine).await?;
@@ -53,7 +62,7 @@ pub(super) async fn find(
         let elsewhere = numbers.iter().find(|one| one.oid == number && one.table.schema != quarantine);
         let why = match (live, elsewhere) {
             (Some(live), _) if live == number || restored.contains(&live) => {
-                worn(client, config, baseline, &now, table).await?
+                worn(client, known, sampled.as_ref(), &now, table).await?
             }
             (None, Some(other)) => {
                 found.notes.push(format!("{table} is called {} now; rung `reverse` gives it its name back", other.table));
@@ -75,14 +84,21 @@ pub(super) async fn find(
     Ok(found)
 }
 
+/// The keys that were sampled for the baseline. Without them rows are only counted.
+async fn sampled(backup: Option<&Path>) -> Option<SampledKeys> {
+    let backup = backup?.to_owned();
+    tokio::task::spawn_blocking(move || SampledKeys::read(&backup)).await.ok()?.ok()
+}
+
 /// What is wrong with a table that is still the one it was; nothing, if all is well.
 async fn worn(
-    client: &impl GenericClient,
-    config: &Config,
-    baseline: &Baseline,
+    client: &Client,
+    known: Known<'_>,
+    sampled: Option<&SampledKeys>,
     now: &Catalog,
     table: &TableName,
 ) -> Result<Option<String>, Failure> {
+    let baseline = known.baseline;
     // By their places: a column that has another name is not gone.
     let columns: BTreeMap<i16, &Object> = now.columns(table).map(|column| (column.place, column)).collect();
     let named: BTreeMap<&str, &Object> = now.columns(table).map(|column| (column.id.name.as_str(), column)).collect();
@@ -97,29 +113,56 @@ async fn worn(
             Some(_) => {}
         }
     }
-    if !is_ignored(config, table) {
-        let was = baseline.counts.iter().find(|count| count.table == *table).map_or(0, |count| count.rows);
+    let policies = policies(known.config, table);
+    let was = baseline.counts.iter().find(|count| count.table == *table).map_or(0, |count| count.rows);
+    if policies.iter().any(|policy| *policy != IntegrityPolicy::Ignore) {
         let rows = count::rows(client, table).await?;
-        if rows < was {
-            let rows_of = |rows| counted(usize::try_from(rows).unwrap_or(usize::MAX), "row");
-            words.push(format!("{} of {} left", rows_of(rows), was));
+        if policies.iter().any(|policy| is_short(*policy, was, rows)) {
+            words.push(format!("{} of {was} left", counted(usize::try_from(rows).unwrap_or(usize::MAX), "row")));
         }
+    }
+    if words.is_empty() && policies.iter().any(|policy| matches!(policy, IntegrityPolicy::GrowOnly | IntegrityPolicy::Exact)) {
+        words.extend(missing_keys(client, baseline, sampled, table).await);
     }
     Ok((!words.is_empty()).then(|| words.join(", ")))
 }
 
-/// Whether every `integrity` check was told not to look at a table's rows.
-fn is_ignored(config: &Config, table: &TableName) -> bool {
-    let mut policies = config.checks.iter().filter_map(|check| match &check.kind {
+/// How many of the sampled rows are not there any more, if it can be told.
+async fn missing_keys(
+    client: &Client,
+    baseline: &Baseline,
+    sampled: Option<&SampledKeys>,
+    table: &TableName,
+) -> Option<String> {
+    let facts = baseline.prints.iter().find(|print| print.table == *table)?.keys.as_ref()?;
+    let found = keys::found(client, sampled?.of(table, facts).ok()?).await.ok()?;
+    let missing = u64::from(facts.taken).checked_sub(found).filter(|missing| *missing > 0)?;
+    Some(format!("{missing} of {} sampled rows are gone", facts.taken))
+}
+
+/// The rules for a table's rows; without a check of that kind none may be missing.
+fn policies(config: &Config, table: &TableName) -> Vec<IntegrityPolicy> {
+    let checks = config.checks.iter().filter_map(|check| match &check.kind {
         CheckKind::Integrity { default, tables, .. } => Some(*tables.get(table).unwrap_or(default)),
         CheckKind::Tables
+        | CheckKind::Catalog
         | CheckKind::Auth { .. }
         | CheckKind::Http(_)
         | CheckKind::Sql { .. }
         | CheckKind::Command { .. } => None,
     });
-    let Some(first) = policies.next() else { return false };
-    first == IntegrityPolicy::Ignore && policies.all(|policy| policy == IntegrityPolicy::Ignore)
+    let policies: Vec<IntegrityPolicy> = checks.collect();
+    if policies.is_empty() { vec![IntegrityPolicy::GrowOnly] } else { policies }
+}
+
+/// Whether fewer rows are there than a rule allows.
+#[expect(clippy::cast_precision_loss, reason = "a share of so many rows needs no more precision")]
+fn is_short(policy: IntegrityPolicy, was: u64, rows: u64) -> bool {
+    match policy {
+        IntegrityPolicy::GrowOnly | IntegrityPolicy::Exact => rows < was,
+        IntegrityPolicy::Tolerance(share) => (rows as f64) < was as f64 * (1.0 - share),
+        IntegrityPolicy::Ignore => false,
+    }
 }
 
 /// Why this table cannot be brought back by us, if it cannot.

@@ -24,13 +24,14 @@ use rollbackd_core::baseline::{Baseline, RowCount, TableName, counted};
 use rollbackd_core::run::step::{Finding, Outcome, RemovalFinding};
 use rollbackd_core::window::quarantine_schema;
 
-use self::damage::Damaged;
+use self::damage::{Damaged, Known};
 use self::side::{Side, Source};
 use self::swap::{Done, Swap, Swapped};
-use super::Patience;
+use super::{Patience, WATCHER};
 use crate::backup;
 use crate::config::model::Config;
 use crate::postgres::activity::{self, Blocker};
+use crate::postgres::pinned::Pinned;
 use crate::postgres::programs::{self, Programs};
 use crate::postgres::session::Session;
 use crate::postgres::{Failure, catalog, during};
@@ -41,6 +42,7 @@ const MOVES: u32 = 5;
 /// Restores what is damaged. `backup` is the window's backup, `window_started` names the quarantine.
 pub async fn act(
     config: &Config,
+    pinned: &Pinned,
     baseline: &Baseline,
     backup: Option<&Path>,
     window_started: Timestamp,
@@ -51,6 +53,7 @@ pub async fn act(
     }
     let mut work = Work {
         config,
+        pinned,
         baseline,
         backup,
         quarantine: quarantine_schema(window_started),
@@ -69,6 +72,7 @@ pub async fn act(
 
 struct Work<'a> {
     config: &'a Config,
+    pinned: &'a Pinned,
     baseline: &'a Baseline,
     backup: Option<&'a Path>,
     quarantine: String,
@@ -130,11 +134,11 @@ impl Work<'_> {
     }
 
     async fn attempt(&mut self, blockers: &mut Vec<Blocker>) -> Result<Try, Failure> {
-        let mut session = match self.patience.connect(&self.config.database).await {
+        let mut session = match self.patience.connect(self.pinned).await {
             Ok(session) => session,
             Err(error) => return Ok(Try::Ended(End::Failed(error.to_string()))),
         };
-        let found = damage::find(session.client(), self.config, self.baseline, &self.quarantine).await?;
+        let found = damage::find(session.client(), self.known()).await?;
         // Whatever became of a commit whose answer did not come, this is what is there.
         self.commit_sent.store(false, Ordering::Relaxed);
         if !found.obstacles.is_empty() {
@@ -153,6 +157,10 @@ impl Work<'_> {
             }
         }
         self.swap(&mut session, blockers).await
+    }
+
+    fn known(&self) -> Known<'_> {
+        Known { config: self.config, baseline: self.baseline, backup: self.backup, quarantine: &self.quarantine }
     }
 
     /// Verifies the backup and fills the side schema from it.
@@ -204,7 +212,7 @@ impl Work<'_> {
     async fn swap(&self, session: &mut Session, blockers: &mut Vec<Blocker>) -> Result<Try, Failure> {
         let Some(ready) = &self.ready else { return Ok(Try::Again("nothing was restored yet".to_owned())) };
         let database = &self.config.database;
-        let watcher = Session::connect(database).await.ok();
+        let watcher = tokio::time::timeout(WATCHER, self.pinned.session()).await.ok().and_then(Result::ok);
         let pid = activity::own_pid(session.client()).await.ok();
         let every = (database.lock_timeout / 4).clamp(Duration::from_millis(10), Duration::from_millis(250));
         let swap = Swap {
@@ -285,7 +293,7 @@ impl Work<'_> {
     /// Takes the side schema away when it is of no use any more.
     async fn clear(&self) {
         let work = async {
-            let mut session = Session::connect(&self.config.database).await.ok()?;
+            let mut session = self.pinned.session().await.ok()?;
             let doing = "clearing the schema that is restored into";
             let transaction = session.client_mut().transaction().await.map_err(during(doing)).ok()?;
             side::clear(&transaction).await.ok()?;

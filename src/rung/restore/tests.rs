@@ -60,7 +60,7 @@ impl World {
     }
 
     async fn act(&self, within: Duration) -> Outcome {
-        act(&self.config, &self.baseline, Some(&self.backup), started(), within).await
+        act(&self.config, &Pinned::new(&self.config.database), &self.baseline, Some(&self.backup), started(), within).await
     }
 
     /// The rung succeeds, and the originals are what they were.
@@ -204,6 +204,12 @@ async fn rows_that_are_gone_are_back() {
     let world = World::new(ORIGINALS, "truncate posts cascade; insert into posts (author, body) values (1, 'new')").await;
     let (detail, _) = world.restores_all().await;
     assert!(detail.contains("public.posts (1 row, 1 not in the backup)"), "{detail}");
+
+    // As many rows as before, and not the same: the sampled keys tell.
+    let refill = "truncate comments; insert into comments (post) values (1), (2), (3)";
+    let world = World::new(ORIGINALS, refill).await;
+    let (detail, _) = world.restores_all().await;
+    assert!(detail.contains("public.comments (2 of 2 sampled rows are gone)"), "{detail}");
 }
 
 #[tokio::test]

@@ -136,6 +136,7 @@ impl Story {
             server_version: "15.18".to_owned(),
             catalog: Catalog::default(),
             identities: Vec::new(),
+            prints: Vec::new(),
             counts: vec![],
         });
         let directory = "/srv/shop/backups/pre-migration-20261122T020033Z".to_owned();

@@ -204,6 +204,7 @@ fn outcome(step: &Step, result: u8, finding: u8, now: Timestamp) -> Outcome {
                 catalog: Catalog::default(),
                 counts: vec![],
                 identities: vec![],
+                prints: vec![],
             };
             Finding::Backup { directory: "b".to_owned(), bytes: 1, baseline: Arc::new(baseline) }
         }
