@@ -107,7 +107,7 @@ impl Backward<'_> {
         // What a move takes along is gone when its own turn comes.
         let mut jobs = moves;
         jobs.extend(first.into_iter().map(|act| self.job(act)));
-        for kept in columns::plan(transaction, &way.columns, now, self.keeping).await? {
+        for kept in columns::plan(transaction, &way.columns, now, self.keeping, self.quarantine.is_none()).await? {
             jobs.push(kept.job);
             if let Some(columns) = kept.columns {
                 went.columns.retain(|known| known.table != columns.table);

@@ -8,6 +8,7 @@ use rollbackd_core::run::step::KeptColumns;
 use tokio_postgres::Transaction;
 
 use super::order::Job;
+use crate::postgres::catalog::column_type;
 use crate::postgres::{Failure, during};
 
 /// What is done for one table.
@@ -19,13 +20,14 @@ pub(super) struct Keeping {
     pub(super) columns: Option<KeptColumns>,
 }
 
-/// Plans the keeping of these columns. The tables are locked by the job itself, so that no value is written between
+/// Plans the keeping of these columns, `as_text` where their types may have to go. The tables are locked by the job itself, so that no value is written between
 /// the copy and the drop.
 pub(super) async fn plan(
     transaction: &Transaction<'_>,
     columns: &[ObjectId],
     now: &Catalog,
     schema: &str,
+    as_text: bool,
 ) -> Result<Vec<Keeping>, Failure> {
     let mut by_table: BTreeMap<TableName, Vec<&ObjectId>> = BTreeMap::new();
     for id in columns {
@@ -42,19 +44,33 @@ pub(super) async fn plan(
             serial += 1;
             name = format!("columns_{serial}");
         }
-        plans.push(keep(&table, &ids, &keys, now, &TableName::new(schema, name)));
+        plans.push(keep(&table, &ids, &keys, now, &TableName::new(schema, name), as_text));
     }
     Ok(plans)
 }
 
-fn keep(table: &TableName, ids: &[&ObjectId], keys: &[String], now: &Catalog, place: &TableName) -> Keeping {
+fn keep(
+    table: &TableName,
+    ids: &[&ObjectId],
+    keys: &[String],
+    now: &Catalog,
+    place: &TableName,
+    as_text: bool,
+) -> Keeping {
     let quoted = |names: &[String]| names.iter().map(|name| quote_identifier(name)).collect::<Vec<_>>().join(", ");
     let is_worked_out = |id: &ObjectId| now.get(id).is_some_and(|object| object.definition.contains("generated as ("));
     let names: Vec<String> = ids.iter().filter(|id| !is_worked_out(id)).map(|id| id.name.clone()).collect();
     let mut sql = vec![format!("lock table {} in access exclusive mode", table.sql())];
     if !names.is_empty() {
         // Without a key whole rows are kept: nobody can tell which row a value belongs to, but people can look.
-        let list = if keys.is_empty() { "*".to_owned() } else { quoted(&[keys, names.as_slice()].concat()) };
+        let of_own_type =
+            |id: &&&ObjectId| now.get(id).is_some_and(|object| column_type(&object.definition).contains('.'));
+        let value = |id: &&ObjectId| {
+            let name = quote_identifier(&id.name);
+            if as_text && of_own_type(&id) { format!("{name}::text as {name}") } else { name }
+        };
+        let values = ids.iter().filter(|id| names.contains(&id.name)).map(value).collect::<Vec<_>>().join(", ");
+        let list = if keys.is_empty() { "*".to_owned() } else { format!("{}, {values}", quoted(keys)) };
         sql.push(format!("create table {} as select {list} from {}", place.sql(), table.sql()));
     }
     sql.extend(ids.iter().filter_map(|id| now.get(id)?.unmake.clone()));
