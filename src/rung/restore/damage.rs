@@ -65,7 +65,9 @@ pub(super) async fn find(client: &Client, known: Known<'_>) -> Result<Found, Fai
                 worn(client, known, sampled.as_ref(), &now, table).await?
             }
             (None, Some(other)) => {
-                found.notes.push(format!("{table} is called {} now; rung `reverse` gives it its name back", other.table));
+                found
+                    .notes
+                    .push(format!("{table} is called {} now; rung `reverse` gives it its name back", other.table));
                 continue;
             }
             (Some(_), Some(other)) => {
@@ -121,7 +123,9 @@ async fn worn(
             words.push(format!("{} of {was} left", counted(usize::try_from(rows).unwrap_or(usize::MAX), "row")));
         }
     }
-    if words.is_empty() && policies.iter().any(|policy| matches!(policy, IntegrityPolicy::GrowOnly | IntegrityPolicy::Exact)) {
+    if words.is_empty()
+        && policies.iter().any(|policy| matches!(policy, IntegrityPolicy::GrowOnly | IntegrityPolicy::Exact))
+    {
         words.extend(missing_keys(client, baseline, sampled, table).await);
     }
     Ok((!words.is_empty()).then(|| words.join(", ")))

@@ -114,7 +114,9 @@ impl Work<'_> {
             let mut blockers = Vec::new();
             let left = self.patience.left();
             let reason = match tokio::time::timeout(left, self.attempt(&mut blockers)).await {
-                Err(_elapsed) => return End::Failed(self.given_up("the time was up in the middle of a try", &blockers)),
+                Err(_elapsed) => {
+                    return End::Failed(self.given_up("the time was up in the middle of a try", &blockers));
+                }
                 Ok(Ok(Try::Ended(end))) => return end,
                 Ok(Ok(Try::Again(reason))) => reason,
                 Ok(Err(failure)) if failure.is_lock_timeout() || failure.is_lost() => failure.to_string(),
@@ -164,11 +166,7 @@ impl Work<'_> {
     }
 
     /// Verifies the backup and fills the side schema from it.
-    async fn prepare(
-        &self,
-        session: &mut Session,
-        damaged: &[Damaged],
-    ) -> Result<Result<Ready, Unready>, Failure> {
+    async fn prepare(&self, session: &mut Session, damaged: &[Damaged]) -> Result<Result<Ready, Unready>, Failure> {
         let major = catalog::server_major(session.client()).await?;
         let Programs { restore, .. } = match programs::find(major).await {
             Ok(programs) => programs,
@@ -199,7 +197,8 @@ impl Work<'_> {
                 Ok(rows) if rows == one.rows => {}
                 Ok(rows) => {
                     let table = &one.table;
-                    let reason = format!("the backup gave {rows} rows of {table}, and the baseline counted {}", one.rows);
+                    let reason =
+                        format!("the backup gave {rows} rows of {table}, and the baseline counted {}", one.rows);
                     return Ok(Err(Unready::Rows(reason)));
                 }
                 Err(reason) => return Ok(Err(Unready::Rows(reason))),
@@ -270,8 +269,7 @@ impl Work<'_> {
         }
         let left = self.patience.left();
         let client = session.client_mut();
-        let made =
-            structure::make(client, self.config, self.baseline, &missing, file, &self.quarantine, left).await?;
+        let made = structure::make(client, self.config, self.baseline, &missing, file, &self.quarantine, left).await?;
         match made {
             Err(why) => failed(why),
             Ok(skipped) => {
@@ -357,7 +355,8 @@ impl Work<'_> {
                 .moved
                 .iter()
                 .map(|moved| {
-                    let rows = moved.rows.map_or_else(|| "rows not counted".to_owned(), |rows| counted_u64(rows, "row"));
+                    let rows =
+                        moved.rows.map_or_else(|| "rows not counted".to_owned(), |rows| counted_u64(rows, "row"));
                     let newer = done.newer.iter().find(|(table, _)| *table == moved.table);
                     let newer = newer.map(|(_, newer)| format!(", {newer} not in the backup")).unwrap_or_default();
                     format!("{} ({rows}{newer})", moved.table)

@@ -27,8 +27,7 @@ pub(super) async fn behind(
         let (sequence, column, upwards, own) = described(&row).map_err(during(DOING))?;
         let mut given = vec![own, values.iter().find(|(name, _)| *name == sequence).map(|(_, value)| *value)];
         let extreme = if upwards { "max" } else { "min" };
-        let stored =
-            format!("select {extreme}({})::int8 from only {}", quote_identifier(&column), side.table.sql());
+        let stored = format!("select {extreme}({})::int8 from only {}", quote_identifier(&column), side.table.sql());
         given.push(number(transaction.query_one(&stored, &[]).await).map_err(during(DOING))?);
         if let Some(old) = old {
             let sql = "select pg_sequence_last_value(to_regclass(pg_get_serial_sequence($1, a.attname::text))) \

@@ -146,7 +146,8 @@ pub(super) async fn fill(
         source.dump.display().to_string(),
     ];
     let mut failure = None;
-    let copied = programs::read(source.restore, &arguments, left, |stdout| copy(client, side, stdout, &mut failure)).await;
+    let copied =
+        programs::read(source.restore, &arguments, left, |stdout| copy(client, side, stdout, &mut failure)).await;
     if let Some(failure) = failure {
         return Err(failure);
     }
@@ -157,12 +158,7 @@ pub(super) async fn fill(
 }
 
 /// Reads what `pg_restore` writes up to the table's rows, and sends these. A failure of ours is put aside for the caller.
-async fn copy(
-    client: &Client,
-    side: &Side,
-    stdout: ChildStdout,
-    failure: &mut Option<Failure>,
-) -> Result<(), String> {
+async fn copy(client: &Client, side: &Side, stdout: ChildStdout, failure: &mut Option<Failure>) -> Result<(), String> {
     let unread = |error: std::io::Error| format!("reading the backup failed: {error}");
     let mut reader = BufReader::with_capacity(PART, stdout);
     let mut line = Vec::new();

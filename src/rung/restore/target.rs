@@ -78,7 +78,10 @@ fn standing<'a>(baseline: &'a Catalog, now: &Catalog, tables: &[TableName]) -> V
     let wholes: Vec<(String, String)> =
         found.iter().filter(|one| by_itself(one)).map(|one| (one.id.schema.clone(), one.id.name.clone())).collect();
     let parts = baseline.objects.iter().filter(|part| {
-        part.id.of.as_ref().is_some_and(|of| wholes.iter().any(|(schema, name)| *schema == part.id.schema && name == of))
+        part.id
+            .of
+            .as_ref()
+            .is_some_and(|of| wholes.iter().any(|(schema, name)| *schema == part.id.schema && name == of))
     });
     let parts: Vec<&Object> = parts.filter(|part| !found.contains(part)).collect();
     found.extend(parts);
@@ -104,14 +107,14 @@ mod tests {
     #[test]
     fn the_tables_and_what_stands_on_them_are_the_baselines_and_the_rest_is_as_it_is() {
         let table = |name| object(ObjectKind::Table, None, name, "logged");
-        let key = object(ObjectKind::Constraint, Some("comments"), "key", "FOREIGN KEY (post) REFERENCES public.posts(id)");
+        let key =
+            object(ObjectKind::Constraint, Some("comments"), "key", "FOREIGN KEY (post) REFERENCES public.posts(id)");
         let view = object(ObjectKind::View, None, "recent", "select id from public.posts");
         let outer = object(ObjectKind::View, None, "outer", "select id from public.recent");
         let grant = object(ObjectKind::Grant, Some("outer"), "to anon", "select");
         let other = object(ObjectKind::View, None, "other", "select 1");
         let body = object(ObjectKind::Column, Some("posts"), "body", "text");
-        let baseline =
-            catalog(vec![table("posts"), table("comments"), body, key, view, outer, grant, other.clone()]);
+        let baseline = catalog(vec![table("posts"), table("comments"), body, key, view, outer, grant, other.clone()]);
         let redefined = object(ObjectKind::View, None, "other", "select 2");
         let extra = object(ObjectKind::Column, Some("posts"), "extra", "text");
         let now = catalog(vec![table("posts"), table("comments"), table("pages"), extra, redefined.clone()]);

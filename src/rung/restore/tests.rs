@@ -60,7 +60,8 @@ impl World {
     }
 
     async fn act(&self, within: Duration) -> Outcome {
-        act(&self.config, &Pinned::new(&self.config.database), &self.baseline, Some(&self.backup), started(), within).await
+        act(&self.config, &Pinned::new(&self.config.database), &self.baseline, Some(&self.backup), started(), within)
+            .await
     }
 
     /// The rung succeeds, and the originals are what they were.
@@ -167,7 +168,9 @@ async fn a_dropped_column_is_back_and_rows_written_since_are_kept() {
     let (detail, found) = world.restores_all().await;
     assert!(detail.contains("public.posts (column body was dropped, column size was dropped)"), "{detail}");
     assert!(
-        detail.ends_with(&format!("what was there is kept in schema {SCHEMA}: public.posts (5 rows, 2 not in the backup)")),
+        detail.ends_with(&format!(
+            "what was there is kept in schema {SCHEMA}: public.posts (5 rows, 2 not in the backup)"
+        )),
         "{detail}"
     );
     assert_eq!(found.tables[0].rows, Some(5));
@@ -201,7 +204,8 @@ async fn rows_that_are_gone_are_back() {
     assert!(detail.contains("public.posts (2 rows of 3 left), public.comments (1 row of 2 left)"), "{detail}");
     assert_eq!(found.tables.len(), 2, "{detail}");
 
-    let world = World::new(ORIGINALS, "truncate posts cascade; insert into posts (author, body) values (1, 'new')").await;
+    let world =
+        World::new(ORIGINALS, "truncate posts cascade; insert into posts (author, body) values (1, 'new')").await;
     let (detail, _) = world.restores_all().await;
     assert!(detail.contains("public.posts (1 row, 1 not in the backup)"), "{detail}");
 
@@ -227,7 +231,8 @@ async fn a_table_made_anew_is_the_old_one_again() {
     let (detail, found) = world.restores().await;
     assert!(detail.contains("public.comments (was dropped and made anew)"), "{detail}");
     assert_eq!(found.tables[0].rows, Some(7));
-    let key = "select count(*) from pg_constraint where conrelid = 'likes'::regclass and confrelid = 'comments'::regclass";
+    let key =
+        "select count(*) from pg_constraint where conrelid = 'likes'::regclass and confrelid = 'comments'::regclass";
     assert_eq!(world.fixture.number(key).await, 1, "a new table's key leads to the restored table");
 }
 
@@ -240,7 +245,10 @@ async fn rows_that_refer_to_what_the_backup_does_not_have_stop_it() {
     )
     .await;
     let detail = world.fails("violates foreign key constraint").await;
-    assert!(detail.contains("comments_post_fkey") && detail.contains("refer to rows that the backup does not have"), "{detail}");
+    assert!(
+        detail.contains("comments_post_fkey") && detail.contains("refer to rows that the backup does not have"),
+        "{detail}"
+    );
     assert!(!detail.contains("glad"), "{detail}");
 }
 
@@ -260,7 +268,8 @@ async fn names_of_every_kind_are_restored() {
         ));
     }
     fixture.sql(&sql).await;
-    let drops: Vec<String> = config.database.original_tables.iter().map(|table| format!("drop table {}", table.sql())).collect();
+    let drops: Vec<String> =
+        config.database.original_tables.iter().map(|table| format!("drop table {}", table.sql())).collect();
     let world = World::of(fixture, config, &drops.join(";")).await;
     let outcome = world.act(MINUTE).await;
     assert!(outcome.is_success(), "{}", outcome.detail);
@@ -317,7 +326,11 @@ async fn a_damaged_backup_is_found_and_the_structure_alone_comes_back() {
     world.config.database.original_schema_file = Some(schema.clone());
     let outcome = world.act(MINUTE).await;
     assert!(outcome.is_success(), "{}", outcome.detail);
-    for part in ["1 missing table made from", "WITHOUT ROWS: public.comments", "still damaged: public.posts column body was dropped"] {
+    for part in [
+        "1 missing table made from",
+        "WITHOUT ROWS: public.comments",
+        "still damaged: public.posts column body was dropped",
+    ] {
         assert!(outcome.detail.contains(part), "{part}: {}", outcome.detail);
     }
     assert_eq!(world.fixture.number("select count(*) from comments").await, 0);
@@ -349,7 +362,11 @@ async fn a_lock_is_waited_for_and_what_an_interrupted_try_left_is_made_anew() {
     holder.client().batch_execute("begin; lock table comments in access share mode").await.expect("locked");
     let outcome = world.act(Duration::from_secs(8)).await;
     assert_eq!(outcome.result, StepResult::Failed, "{}", outcome.detail);
-    assert!(outcome.detail.contains("locks were held by") && outcome.detail.contains("gave up after"), "{}", outcome.detail);
+    assert!(
+        outcome.detail.contains("locks were held by") && outcome.detail.contains("gave up after"),
+        "{}",
+        outcome.detail
+    );
     assert_eq!(rows(&world.fixture).await, [2, 3, 1]);
     drop(holder);
     world.restores_all().await;
