@@ -214,6 +214,8 @@ pub enum Method {
     },
     /// Removes tables that the migration added, and puts back what it redefined.
     Tables(Removal),
+    /// Brings missing or damaged original tables back from the backup.
+    Restore,
     /// Runs a SQL file in one transaction. What it holds is kept with the configuration, not here: it may be secret.
     Sql {
         /// The file as it was named.
@@ -377,6 +379,7 @@ impl Method {
         match self {
             Self::Script { .. } => "script",
             Self::Tables(removal) => removal.kind(),
+            Self::Restore => "restore",
             Self::Sql { .. } => "sql",
         }
     }

@@ -88,6 +88,26 @@ fn entry_of(directory: &Path, path: &PathBuf) -> std::io::Result<FileEntry> {
     Ok(FileEntry { path: relative, bytes, sha256: format!("{:x}", hash.finalize()) })
 }
 
+/// Checks every file of a backup against its manifest, and that it is the one of this instant. Blocks.
+pub(super) fn verify(directory: &Path, at: Timestamp) -> Result<(), String> {
+    let shown = directory.display();
+    let manifest = read(directory).ok_or_else(|| format!("{shown} holds no {NAME} that can be read"))?;
+    if manifest.format != FORMAT {
+        return Err(format!("{shown} has layout {}, and this version knows {FORMAT}", manifest.format));
+    }
+    if manifest.at != at {
+        return Err(format!("{shown} was taken at {}, and the baseline at {at}", manifest.at));
+    }
+    for file in &manifest.files {
+        let path = directory.join(&file.path);
+        let found = entry_of(directory, &path).map_err(|error| format!("{}: {error}", path.display()))?;
+        if found != *file {
+            return Err(format!("{} is not what was backed up: its size or hash differs", path.display()));
+        }
+    }
+    Ok(())
+}
+
 /// Makes a file or a directory durable.
 pub(super) fn sync(path: &Path) -> Result<(), String> {
     File::open(path).and_then(|file| file.sync_all()).map_err(|error| format!("{}: {error}", path.display()))

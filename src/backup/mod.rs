@@ -276,6 +276,22 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())
 }
 
+/// Whether a backup is still what was backed up: every file by its hash, and every row read back. `expected` are rows that
+/// its tables must hold.
+pub(crate) async fn verify(
+    directory: &Path,
+    at: Timestamp,
+    restore: &Path,
+    expected: &[RowCount],
+    within: Duration,
+) -> Result<(), String> {
+    let place = directory.to_owned();
+    let hashing = blocking(move || manifest::verify(&place, at));
+    let started = Stopwatch::start();
+    tokio::time::timeout(within, hashing).await.map_err(|_elapsed| "hashing it took too long".to_owned())???;
+    readback::check(restore, &directory.join("dump"), expected, within.saturating_sub(started.elapsed())).await
+}
+
 /// Whether `pg_dump` and `pg_restore` are there and not older than the server.
 pub async fn tools(config: &Config) -> Result<String, String> {
     let session = Session::connect(&config.database).await.map_err(|error| error.to_string())?;

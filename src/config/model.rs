@@ -482,6 +482,8 @@ pub enum Method {
         /// `kind = "partial"`, `"tables"` or `"reverse"`.
         reach: Reach,
     },
+    /// `kind = "restore"`.
+    Restore,
 }
 
 /// `[[verify]]`.

@@ -162,6 +162,7 @@ fn rung(rung: &Rung) -> plan::Rung {
             on_blocked: *on_blocked,
             reach: *reach,
         }),
+        Method::Restore => plan::Method::Restore,
     };
     plan::Rung { timeout: signed(rung.timeout), needs_approval: rung.needs_approval, method }
 }

@@ -16,8 +16,6 @@ use super::section::Section;
 use super::sql::Script;
 use super::value::{Text, Value};
 
-/// Rungs of a later version.
-const LATER_RUNGS: [&str; 1] = ["restore"];
 /// The longest SQL file that is read.
 const LONGEST_SQL: u64 = 4 * 1024 * 1024;
 /// At most this many places of one SQL file are reported.
@@ -27,7 +25,7 @@ const REPORTED: usize = 20;
 pub(crate) fn files(rungs: &[Rung]) -> BTreeMap<String, String> {
     let file = |rung: &Rung| match &rung.method {
         Method::Sql { file, script } => Some((file.clone(), script.text().to_owned())),
-        Method::Script { .. } | Method::Tables { .. } => None,
+        Method::Script { .. } | Method::Tables { .. } | Method::Restore => None,
     };
     rungs.iter().filter_map(file).collect()
 }
@@ -49,8 +47,7 @@ pub(super) fn read(mut section: Section<'_>, ground: &Ground, budget: Duration) 
         }
         Some(timeout)
     });
-    let needs_approval =
-        section.or("approval", false, |value| value.choice(&[("none", false), ("required", true)], &[]));
+    let approval = section.maybe("approval", |value| value.choice(&[("none", false), ("required", true)], &[]));
     let kind = section.need("kind", "kind = \"tables\"", |value| {
         let kinds = [
             ("partial", RungKind::Removal(Reach::Related)),
@@ -58,18 +55,23 @@ pub(super) fn read(mut section: Section<'_>, ground: &Ground, budget: Duration) 
             ("tables", RungKind::Removal(Reach::Attached)),
             ("sql", RungKind::Sql),
             ("reverse", RungKind::Removal(Reach::Everything)),
+            ("restore", RungKind::Restore),
         ];
-        value.choice(&kinds, &LATER_RUNGS)
+        value.choice(&kinds, &[])
     });
     let method = match kind {
         Some(RungKind::Script) => script(&mut section),
         Some(RungKind::Removal(reach)) => removal(&mut section, ground, reach),
         Some(RungKind::Sql) => sql(&mut section),
+        Some(RungKind::Restore) => Some(Method::Restore),
         // What else it holds belongs to a kind that is not known.
         None => return None,
     };
     section.finish();
-    Some(Rung { timeout, needs_approval, method: method? })
+    let method = method?;
+    // Rows that were written since leave the live schema with it.
+    let needs_approval = approval.unwrap_or(matches!(method, Method::Restore));
+    Some(Rung { timeout, needs_approval, method })
 }
 
 #[derive(Clone, Copy)]
@@ -77,6 +79,7 @@ enum RungKind {
     Script,
     Removal(Reach),
     Sql,
+    Restore,
 }
 
 fn script(section: &mut Section<'_>) -> Option<Method> {

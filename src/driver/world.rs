@@ -90,6 +90,7 @@ impl World {
                     rung::script::act(spec, &stop, tell(started)).await
                 }
                 Some(Method::Tables { .. }) => self.tables(&window, rung, within).await,
+                Some(Method::Restore) => self.restore(&window, within).await,
                 Some(Method::Sql { file, script }) => self.sql(&window, file, script, within).await,
                 None => Outcome::failed("the configuration has no such rung"),
             },
@@ -138,6 +139,16 @@ impl World {
             Some(baseline) => {
                 let started = window.started_at;
                 rung::tables::act(&self.config, &self.pinned, baseline, &removal, &window.id, started, within).await
+            }
+            None => Outcome::failed(NO_BASELINE),
+        }
+    }
+
+    async fn restore(&self, window: &Window, within: Duration) -> Outcome {
+        match &window.baseline {
+            Some(baseline) => {
+                let backup = window.backup_directory.as_deref().map(Path::new);
+                rung::restore::act(&self.config, &self.pinned, baseline, backup, window.started_at, within).await
             }
             None => Outcome::failed(NO_BASELINE),
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio_postgres::config::Host;
 
 use super::session::{APPLICATION_NAME, client_config};
@@ -180,19 +180,8 @@ pub async fn run(
     within: Duration,
     line: Option<Line<'_>>,
 ) -> Result<(), String> {
-    let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let mut command = Command::new(program);
-    // Whatever the daemon's own environment says about PostgreSQL must not lead the program elsewhere.
-    for (variable, _) in std::env::vars_os() {
-        if variable.to_string_lossy().starts_with("PG") {
-            command.env_remove(variable);
-        }
-    }
-    if let Some(access) = access {
-        command.envs(access.environment.iter().map(|(name, value)| (name, value.expose())));
-    }
-    command.args(arguments).env("LC_ALL", "C").env("PGTZ", "UTC");
-    command.stdin(Stdio::null()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
+    let name = name_of(program);
+    let mut command = command(program, arguments, access);
     command.stdout(if line.is_some() { Stdio::piped() } else { Stdio::null() });
     let child = command.spawn().map_err(|error| format!("{name} cannot be started: {error}"))?;
     let mut group = Group(child);
@@ -221,6 +210,64 @@ pub async fn run(
         Ok(Err(error)) => Err(format!("{name}: {error}")),
         Err(_elapsed) => Err(format!("{name} was ended: it did not finish within {} s", within.as_secs())),
     }
+}
+
+/// Runs a program whose output is taken while it comes, at most `within`. `Err` is what the taker or the program said.
+pub(crate) async fn read<T, F>(
+    program: &Path,
+    arguments: &[String],
+    within: Duration,
+    take: impl FnOnce(ChildStdout) -> F + Send,
+) -> Result<T, String>
+where
+    F: Future<Output = Result<T, String>> + Send,
+    T: Send,
+{
+    let name = name_of(program);
+    let mut command = command(program, arguments, None);
+    command.stdout(Stdio::piped());
+    let mut group = Group(command.spawn().map_err(|error| format!("{name} cannot be started: {error}"))?);
+    let (Some(stdout), Some(mut stderr)) = (group.0.stdout.take(), group.0.stderr.take()) else {
+        return Err(format!("{name} has no output"));
+    };
+    let work = async {
+        let said = async {
+            let mut said = Vec::new();
+            let read = (&mut stderr).take(STDERR_LIMIT).read_to_end(&mut said).await;
+            // What is left is thrown away, so that the program is not held up.
+            drop(tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await);
+            read.map(|_| said).map_err(|error| format!("{name}: {error}"))
+        };
+        let (said, taken) = tokio::try_join!(said, take(stdout))?;
+        Ok::<_, String>((group.0.wait().await.map_err(|error| format!("{name}: {error}"))?, said, taken))
+    };
+    match tokio::time::timeout(within, work).await {
+        Ok(Ok((status, _, taken))) if status.success() => Ok(taken),
+        Ok(Ok((status, said, _))) => Err(format!("{name} failed ({status}): {}", gist(&said, None))),
+        Ok(Err(reason)) => Err(reason),
+        Err(_elapsed) => Err(format!("{name} was ended: it did not finish within {} s", within.as_secs())),
+    }
+}
+
+fn name_of(program: &Path) -> String {
+    program.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// A program with its surroundings; where its output goes is left to the caller.
+fn command(program: &Path, arguments: &[String], access: Option<&Access>) -> Command {
+    let mut command = Command::new(program);
+    // Whatever the daemon's own environment says about PostgreSQL must not lead the program elsewhere.
+    for (variable, _) in std::env::vars_os() {
+        if variable.to_string_lossy().starts_with("PG") {
+            command.env_remove(variable);
+        }
+    }
+    if let Some(access) = access {
+        command.envs(access.environment.iter().map(|(name, value)| (name, value.expose())));
+    }
+    command.args(arguments).env("LC_ALL", "C").env("PGTZ", "UTC");
+    command.stdin(Stdio::null()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
+    command
 }
 
 /// Feeds each line of a stream, without its end and cut to what is looked at, to `line`.

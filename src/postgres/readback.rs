@@ -33,17 +33,26 @@ pub async fn check(restore: &Path, file: &Path, expected: &[RowCount], within: D
     Ok(())
 }
 
-/// The table of a line such as `COPY public."Order" (id, "a b") FROM stdin;`.
 fn copied_table(line: &[u8]) -> Option<TableName> {
+    copy_target(line).map(|(table, _)| table)
+}
+
+/// The table of a line such as `COPY public."Order" (id, "a b") FROM stdin;`, and its columns as they stand there.
+pub(crate) fn copy_target(line: &[u8]) -> Option<(TableName, &str)> {
     let line = std::str::from_utf8(line).ok()?;
     let rest = line.strip_prefix("COPY ")?.strip_suffix(" FROM stdin;")?;
+    let (name, columns) = first_name(rest);
+    Some((TableName::parse(name, "").ok()?, columns.trim()))
+}
+
+/// A text cut at the first space outside of quotes.
+pub(crate) fn first_name(text: &str) -> (&str, &str) {
     let mut quoted = false;
-    let end = rest.char_indices().find(|(_, character)| {
+    let end = text.char_indices().find(|(_, character)| {
         quoted ^= *character == '"';
         !quoted && *character == ' '
     });
-    let name = end.map_or(rest, |(end, _)| rest.get(..end).unwrap_or_default());
-    TableName::parse(name, "").ok()
+    end.and_then(|(end, _)| text.split_at_checked(end)).unwrap_or((text, ""))
 }
 
 #[cfg(test)]

@@ -31,9 +31,10 @@ pub async fn check(client: &impl GenericClient, config: &Config) -> Result<Strin
 async fn ask(client: &impl GenericClient, config: &Config, problems: &mut Vec<String>) -> Result<String, Failure> {
     pooler(client, problems).await?;
     let database = &config.database;
-    let (mut quarantines, mut terminates) = (false, false);
+    let (mut quarantines, mut restores, mut terminates) = (false, false, false);
     for rung in &config.rollback.rungs {
         match &rung.method {
+            Method::Restore => restores = true,
             // What a script of the project's own needs, only the project knows.
             Method::Script { .. } | Method::Sql { .. } => {}
             Method::Tables { on_blocked, .. } => {
@@ -56,6 +57,12 @@ async fn ask(client: &impl GenericClient, config: &Config, problems: &mut Vec<St
             quarantines,
             "has_database_privilege(current_database(), 'create')".to_owned(),
             "the role may not create a schema, which removing tables needs: what is kept goes there; GRANT CREATE ON DATABASE to it"
+                .to_owned(),
+        ),
+        (
+            restores,
+            "has_database_privilege(current_database(), 'create')".to_owned(),
+            "the role may not create a schema, which `kind = \"restore\"` needs; GRANT CREATE ON DATABASE to it"
                 .to_owned(),
         ),
         (

@@ -16,7 +16,7 @@ pub(super) fn script(config: &Config) -> Answer {
     let commands = config.rollback.rungs.iter().filter_map(|rung| match &rung.method {
         Method::Script { command, .. } => Some(command),
         // A SQL file is read with the configuration.
-        Method::Tables { .. } | Method::Sql { .. } => None,
+        Method::Tables { .. } | Method::Sql { .. } | Method::Restore => None,
     });
     together(commands.map(runnable), "no rung runs a script")
 }

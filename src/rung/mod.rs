@@ -4,6 +4,7 @@
 //! next one is tried is decided in the core.
 
 pub mod inspect;
+pub mod restore;
 pub mod script;
 pub mod sql;
 pub mod tables;

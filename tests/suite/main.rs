@@ -13,6 +13,7 @@ mod migrations;
 mod node;
 mod operators;
 mod refusals;
+mod restore;
 mod scripts;
 mod sql;
 mod stage;

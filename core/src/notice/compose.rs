@@ -367,6 +367,9 @@ fn rung_words(window: &Window, rung: usize) -> String {
 fn method_words(window: &Window, rung: usize) -> Option<String> {
     Some(match &window.plan.rollback.rungs.get(rung)?.method {
         Method::Script { command, .. } => format!("script: {}", command.join(" ")),
+        Method::Restore => {
+            "restore: damaged original tables from the backup, as they were before the migration".to_owned()
+        }
         Method::Sql { file } => format!("sql: {file}"),
         Method::Tables(removal) => {
             let which = match &removal.tables {

@@ -310,8 +310,6 @@ fn what_is_not_in_this_version_is_said_so() {
             condition,
         );
     }
-    let text = edited("kind = \"tables\"", "kind = \"restore\"");
-    is_error(&text, &not_yet("`rollback.rung.kind` = `restore`"), "\"restore\"");
     let error_log = extended("[[verify]]\nkind = \"error_log\"\n");
     is_error(&error_log, &not_yet("`verify.kind` = `error_log`"), "\"error_log\"");
     for format in ["slack", "discord", "teams", "pagerduty"] {

@@ -44,7 +44,10 @@ fn the_shipped_rungs_remove_the_tables_of_the_runbook() {
     let rungs = shipped_configuration().config.rollback.rungs;
     let named = rungs.into_iter().find_map(|rung| match rung.method {
         model::Method::Tables { tables: rollbackd_core::plan::TableChoice::Named(names), .. } => Some(names),
-        model::Method::Tables { .. } | model::Method::Script { .. } | model::Method::Sql { .. } => None,
+        model::Method::Tables { .. }
+        | model::Method::Script { .. }
+        | model::Method::Sql { .. }
+        | model::Method::Restore => None,
     });
     assert_eq!(named.unwrap(), runbook);
     let script = std::fs::read_to_string(shipped("config/scripts/rollback-emergency.sh")).unwrap();

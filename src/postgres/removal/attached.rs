@@ -64,7 +64,7 @@ fn functions_of(text: &str, difference: &Difference) -> Vec<ObjectId> {
 }
 
 /// Whether one of the names is a word of the text.
-fn mentions(text: &str, names: &BTreeSet<String>) -> bool {
+pub(crate) fn mentions(text: &str, names: &BTreeSet<String>) -> bool {
     words(text).any(|word| names.contains(&word))
 }
 

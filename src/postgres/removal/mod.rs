@@ -7,7 +7,7 @@
 //! migration, but for putting it back, is rolled back. With it goes a record of how it is undone ([`undo`]).
 
 pub(crate) mod archive;
-mod attached;
+pub(crate) mod attached;
 pub(crate) mod backward;
 mod columns;
 mod dependent;

@@ -79,6 +79,33 @@ pub(crate) async fn attempt(client: &mut Client, job: &Job<'_>, remaining: Durat
     }))
 }
 
+/// How tables are moved into a quarantine by somebody who does more than removing them.
+#[derive(Debug)]
+pub(crate) struct Shifting {
+    /// The statements.
+    pub(crate) sql: Vec<String>,
+    /// Where each of the tables is then.
+    pub(crate) places: Vec<TableName>,
+    /// What has to be known, in words.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Makes the quarantine, and plans moving these tables there with their indexes and sequences.
+pub(crate) async fn shifting(
+    transaction: &Transaction<'_>,
+    schema: &str,
+    members: &[Member],
+) -> Result<Shifting, Failure> {
+    let mut sql = make_closed(transaction, schema, &[]).await?;
+    let taken = columns::names_in(transaction, schema).await?;
+    let mut moves = Moves { schema: schema.to_owned(), taken, ..Moves::default() };
+    moves.publications(transaction, members).await?;
+    let names = moved_relations(transaction, members).await?;
+    let places = moves.tables(members, &names);
+    sql.extend(moves.jobs.into_iter().flat_map(|job| job.sql));
+    Ok(Shifting { sql, places, notes: moves.notes })
+}
+
 /// The statements that move, and the names that are taken where they move to.
 #[derive(Debug, Default)]
 struct Moves {
@@ -225,9 +252,17 @@ pub(super) async fn open(
     job: &Job<'_>,
     guests: &[String],
 ) -> Result<Vec<String>, Failure> {
-    let schema = quarantine_schema(job.window_started);
-    let quoted = quote_identifier(&schema);
-    let doing = "making the quarantine";
+    make_closed(transaction, &quarantine_schema(job.window_started), guests).await
+}
+
+/// The same for any schema of ours.
+pub(crate) async fn make_closed(
+    transaction: &Transaction<'_>,
+    schema: &str,
+    guests: &[String],
+) -> Result<Vec<String>, Failure> {
+    let quoted = quote_identifier(schema);
+    let doing = "making a schema that is closed to others";
     let mut done = vec![format!("create schema if not exists {quoted}")];
     transaction.batch_execute(&done.join(";")).await.map_err(during(doing))?;
     let grantees = "select distinct case when a.grantee = 0 then 'public' \

@@ -191,7 +191,7 @@ pub(super) async fn tables(client: &impl GenericClient) -> Result<Tables, Failur
                          and d.refobjid = c.oid and d.refobjsubid > 0 and d.deptype in ('a', 'i')) \
                from pg_class c join pg_namespace n on n.oid = c.relnamespace \
                where c.relkind in ('r', 'p', 'f') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema' \
-                 and n.nspname !~ '^rollbackd_[0-9]{8}t[0-9]{6}z$' \
+                 and n.nspname !~ '^rollbackd_([0-9]{8}t[0-9]{6}z|restore)$' \
                  and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid \
                                    and d.deptype = 'e')";
     let rows = client.query(sql, &[]).await.map_err(during(doing))?;

@@ -186,7 +186,7 @@ impl Database {
                 (
                     "indexes",
                     format!(
-                        "select string_agg(pg_get_indexdef(indexrelid), ', ' order by indexrelid)
+                        "select string_agg(pg_get_indexdef(indexrelid), ', ' order by indexrelid::regclass::text)
                          from pg_index where indrelid = {oid}"
                     ),
                 ),
