@@ -111,7 +111,9 @@ fn classified(attempt: &Attempt, seen: &Inspection) -> Record {
 
 /// Why a rung waits for somebody's word, if it does.
 fn waits_for_approval(window: &Window, rung: &Rung, before: &Difference) -> bool {
-    rung.needs_approval || window.plan.rollback.approve_always || !before.beyond_statements().is_empty()
+    // A restore is what irreversible things are for, and has a setting of its own.
+    let irreversible = rung.method != Method::Restore && !before.beyond_statements().is_empty();
+    rung.needs_approval || window.plan.rollback.approve_always || irreversible
 }
 
 /// One rung: look, approval, look again after it, act, look again, prove.
