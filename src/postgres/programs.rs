@@ -11,9 +11,10 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio_postgres::config::Host;
 
+use super::Failure;
 use super::session::{APPLICATION_NAME, client_config};
 use super::tls;
 use crate::config::model::{Database, Secret, TlsMode};
@@ -180,32 +181,14 @@ pub async fn run(
     within: Duration,
     line: Option<Line<'_>>,
 ) -> Result<(), String> {
-    let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let mut command = Command::new(program);
-    // Whatever the daemon's own environment says about PostgreSQL must not lead the program elsewhere.
-    for (variable, _) in std::env::vars_os() {
-        if variable.to_string_lossy().starts_with("PG") {
-            command.env_remove(variable);
-        }
-    }
-    if let Some(access) = access {
-        command.envs(access.environment.iter().map(|(name, value)| (name, value.expose())));
-    }
-    command.args(arguments).env("LC_ALL", "C").env("PGTZ", "UTC");
-    command.stdin(Stdio::null()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
+    let mut command = command(program, arguments, access);
     command.stdout(if line.is_some() { Stdio::piped() } else { Stdio::null() });
+    let name = name_of(program);
     let child = command.spawn().map_err(|error| format!("{name} cannot be started: {error}"))?;
     let mut group = Group(child);
     let (stdout, stderr) = (group.0.stdout.take(), group.0.stderr.take());
     let work = async {
-        let said = async {
-            let mut said = Vec::new();
-            if let Some(mut stderr) = stderr {
-                (&mut stderr).take(STDERR_LIMIT).read_to_end(&mut said).await?;
-                tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await?;
-            }
-            Ok::<_, std::io::Error>(said)
-        };
+        let said = listen(stderr);
         let read = async {
             match (stdout, line) {
                 (Some(stdout), Some(line)) => each_line(stdout, line).await,
@@ -221,6 +204,67 @@ pub async fn run(
         Ok(Err(error)) => Err(format!("{name}: {error}")),
         Err(_elapsed) => Err(format!("{name} was ended: it did not finish within {} s", within.as_secs())),
     }
+}
+
+/// Runs a program to its end while `take` reads its output as a stream.
+pub(crate) async fn feed<T>(
+    program: &Path,
+    arguments: &[String],
+    within: Duration,
+    take: impl AsyncFnOnce(ChildStdout) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let name = name_of(program);
+    let failed = |said: String| Failure::of_program(format!("running {name}"), &said);
+    let mut command = command(program, arguments, None);
+    command.stdout(Stdio::piped());
+    let child = command.spawn().map_err(|error| failed(format!("it cannot be started: {error}")))?;
+    let mut group = Group(child);
+    let (stdout, stderr) = (group.0.stdout.take(), group.0.stderr.take());
+    let work = async {
+        let took = async {
+            match stdout {
+                Some(stdout) => take(stdout).await,
+                None => Err(failed("it has no output".to_owned())),
+            }
+        };
+        let (took, said) = tokio::join!(took, listen(stderr));
+        let took = took?;
+        let said = said.map_err(|error| failed(error.to_string()))?;
+        let status = group.0.wait().await.map_err(|error| failed(error.to_string()))?;
+        if status.success() { Ok(took) } else { Err(failed(format!("it failed ({status}): {}", gist(&said, None)))) }
+    };
+    let late = || Failure::found(format!("running {name}"), format!("it did not finish within {} s", within.as_secs()));
+    tokio::time::timeout(within, work).await.unwrap_or_else(|_elapsed| Err(late()))
+}
+
+/// What a program says on stderr, as far as it is kept.
+async fn listen(stderr: Option<ChildStderr>) -> std::io::Result<Vec<u8>> {
+    let mut said = Vec::new();
+    if let Some(mut stderr) = stderr {
+        (&mut stderr).take(STDERR_LIMIT).read_to_end(&mut said).await?;
+        tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await?;
+    }
+    Ok(said)
+}
+
+fn name_of(program: &Path) -> String {
+    program.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn command(program: &Path, arguments: &[String], access: Option<&Access>) -> Command {
+    let mut command = Command::new(program);
+    // Whatever the daemon's own environment says about PostgreSQL must not lead the program elsewhere.
+    for (variable, _) in std::env::vars_os() {
+        if variable.to_string_lossy().starts_with("PG") {
+            command.env_remove(variable);
+        }
+    }
+    if let Some(access) = access {
+        command.envs(access.environment.iter().map(|(name, value)| (name, value.expose())));
+    }
+    command.args(arguments).env("LC_ALL", "C").env("PGTZ", "UTC");
+    command.stdin(Stdio::null()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
+    command
 }
 
 /// Feeds each line of a stream, without its end and cut to what is looked at, to `line`.
