@@ -231,7 +231,7 @@ async fn members(client: &impl GenericClient, schema: &str, limit: usize) -> Res
                  select oid, 0 from inside \
                  union select i.inhrelid, d.depth + 1 from depth d join pg_inherits i on i.inhparent = d.oid) \
                select i.oid, i.relname::text, i.relkind = 'f' from inside i join depth d on d.oid = i.oid \
-               group by 1, 2, 3 order by i.relname = $2, max(d.depth) desc, i.oid limit $3";
+               group by 1, 2, 3 order by i.relname::text = $2, max(d.depth) desc, i.oid limit $3";
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let rows = client.query(sql, &[&schema, &undo::TABLE, &limit]).await.map_err(during(doing))?;
     rows.iter()

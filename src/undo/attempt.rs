@@ -123,7 +123,7 @@ impl Way<'_> {
         for kind in [ObjectKind::Extension, ObjectKind::Type, ObjectKind::Function, ObjectKind::Sequence] {
             jobs.extend(self.early(transaction, kind).await?);
         }
-        let added = columns::missing(record, self.before);
+        let added = columns::missing(transaction, record, self.before).await?;
         jobs.extend(columns::adding(&added));
         let ran = order::run(transaction, jobs).await?;
         let stuck: Vec<String> =
@@ -140,7 +140,7 @@ impl Way<'_> {
         }
         set_limits(transaction, self.job, self.left()).await?;
         let mut moves: Vec<order::Job> = self.archive.map(Archive::rest).unwrap_or_default();
-        moves.extend(record.publications.iter().map(|sql| order::Job::moving(vec![sql.clone()])));
+        moves.extend(record.beside.iter().map(|sql| order::Job::moving(vec![sql.clone()])));
         let (target, hopeless) = self.target();
         batch.left.extend(hopeless);
         let only = target.objects.iter().map(|object| object.id.clone()).collect();

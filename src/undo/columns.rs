@@ -2,6 +2,8 @@
 //!
 //! Nobody's triggers fire for that: a row that gets a value back was not changed by anybody.
 
+use std::collections::BTreeSet;
+
 use rollbackd_core::baseline::{Catalog, Object, ObjectKind, TableName, counted, quote_identifier};
 use rollbackd_core::run::step::KeptColumns;
 use tokio_postgres::Transaction;
@@ -10,24 +12,40 @@ use crate::postgres::removal::order;
 use crate::postgres::removal::undo::Record;
 use crate::postgres::{Failure, count, during, literal};
 
-/// The columns that are to be added.
-pub(super) fn missing<'a>(record: &'a Record, now: &Catalog) -> Vec<&'a Object> {
+/// The columns that are to be added: those of parents before those of their children and partitions.
+pub(super) async fn missing<'a>(
+    transaction: &Transaction<'_>,
+    record: &'a Record,
+    now: &Catalog,
+) -> Result<Vec<&'a Object>, Failure> {
+    let doing = "reading which tables are parts of others";
+    let sql = "select distinct n.nspname::text, c.relname::text from pg_inherits i \
+               join pg_class c on c.oid = i.inhrelid and c.relkind in ('r', 'p', 'f') join pg_namespace n on n.oid = c.relnamespace";
+    let rows = transaction.query(sql, &[]).await.map_err(during(doing))?;
+    let children: BTreeSet<TableName> = rows
+        .iter()
+        .map(|row| Ok(TableName { schema: row.try_get(0)?, name: row.try_get(1)? }))
+        .collect::<Result<_, _>>()
+        .map_err(during(doing))?;
     let mut columns: Vec<&Object> = record
         .objects
         .iter()
         .filter(|object| object.id.kind == ObjectKind::Column && !now.contains(&object.id))
         .collect();
-    columns.sort_by_key(|object| object.place);
-    columns
+    columns.sort_by_key(|object| (children.contains(&table_of(object)), object.place));
+    Ok(columns)
 }
 
 /// Adds them. A part of a partitioned table gets them from it.
 pub(super) fn adding(columns: &[&Object]) -> Vec<order::Job> {
     let adds = columns.iter().filter_map(|column| {
         let fragment = column.making().first().copied()?.to_owned();
-        Some(format!("alter table {} add column if not exists {fragment}", table_of(column).sql()))
+        let (table, name) = (table_of(column).sql(), quote_identifier(&column.id.name));
+        let add = format!("alter table {table} add column if not exists {fragment}");
+        // A partition refuses even a column that it has got from its parent.
+        Some(order::Job { otherwise: vec![format!("select {name} from {table} limit 0")], ..order::Job::moving(vec![add]) })
     });
-    adds.map(|sql| order::Job::moving(vec![sql])).collect()
+    adds.collect()
 }
 
 fn table_of(object: &Object) -> TableName {

@@ -11,31 +11,31 @@ use crate::postgres::{Failure, during};
 
 /// The quarantine of a window.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Quarantine {
+pub(crate) struct Quarantine {
     /// The window's id, as the removal wrote it down.
-    pub window: Option<String>,
+    pub(crate) window: Option<String>,
     /// Its schema.
-    pub schema: String,
+    pub(crate) schema: String,
     /// When the window began.
-    pub started_at: Timestamp,
+    pub(crate) started_at: Timestamp,
     /// How many tables are in it.
-    pub tables: i64,
+    pub(crate) tables: i64,
     /// What they take up.
-    pub bytes: i64,
+    pub(crate) bytes: i64,
     /// How many tables can be brought back by `undo`, from here and from archives; absent: nothing is written down.
-    pub undoable: Option<usize>,
+    pub(crate) undoable: Option<usize>,
     /// Archives of dropped tables.
-    pub archives: Vec<String>,
+    pub(crate) archives: Vec<String>,
 }
 
 /// The instant in a quarantine's name.
-pub fn began(schema: &str) -> Option<Timestamp> {
+pub(crate) fn began(schema: &str) -> Option<Timestamp> {
     let text = schema.strip_prefix("rollbackd_")?;
     DateTime::strptime("%Y%m%dt%H%M%Sz", text).ok()?.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
 }
 
 /// Every quarantine, the newest first.
-pub async fn list(client: &impl GenericClient) -> Result<Vec<Quarantine>, Failure> {
+pub(crate) async fn list(client: &impl GenericClient) -> Result<Vec<Quarantine>, Failure> {
     let doing = "looking for quarantines";
     let sql = "select n.nspname::text, count(c.oid) filter (where c.relname <> $1), \
                  coalesce(sum(pg_total_relation_size(c.oid)) filter (where c.relname <> $1), 0)::int8 \

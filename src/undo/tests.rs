@@ -178,7 +178,7 @@ const WEB: &str = "
     create view over_all as select counted.count, recent.id from counted, recent;
     create domain page_id as int check (value < page_count());
     create type page_pair as (a pages, b int);
-    create table kept (p page_pair, i page_id, n bigint default page_count());
+    create table kept (n int);
     create policy via_pages on posts using (exists (select from pages where pages.id = posts.id));
     create function touched() returns trigger language plpgsql as
         $$ begin insert into public.pages values (new.id + 1000); return new; end $$;

@@ -51,7 +51,8 @@ pub(crate) async fn attempt(
     }
     let directory = kept.as_ref().map(|archive| archive.directory.display().to_string());
     let mut record = undo::Record::of(job, members, directory.clone());
-    record.publications = undo::publications(&transaction, members).await?.into_iter().map(|one| one.add).collect();
+    record.beside = undo::statistics(&transaction, members).await?;
+    record.beside.extend(undo::publications(&transaction, members).await?.into_iter().map(|one| one.add));
     let mut sql = quarantine::open(&transaction, job, &[]).await?;
     let went = match take_back(&transaction, job, seen, jobs(scope, members), record).await? {
         Ok(went) => went,

@@ -44,7 +44,7 @@ pub(crate) async fn attempt(client: &mut Client, job: &Job<'_>, remaining: Durat
     let places = moves.tables(members, &names);
     let mut record = undo::Record::of(job, members, None);
     record.moved = moves.moved;
-    record.publications = publications;
+    record.beside = publications;
     let went = match take_back(&transaction, job, seen, moves.jobs, record).await? {
         Ok(went) => went,
         Err(harm) => return Ok(Attempt::Stopped(harm)),

@@ -33,9 +33,9 @@ pub(crate) struct Record {
     /// What `objects` were turned into, where they were not taken away: whatever is found instead was made by others.
     #[serde(default)]
     pub(crate) instead: Vec<Object>,
-    /// The statements that put the tables into their publications again.
+    /// Statements for what neither moves with the tables nor is in their archive: publications, extended statistics.
     #[serde(default)]
-    pub(crate) publications: Vec<String>,
+    pub(crate) beside: Vec<String>,
 }
 
 /// A relation that was moved, or renamed on the way.
@@ -76,7 +76,7 @@ impl Record {
             made: Vec::new(),
             columns: Vec::new(),
             instead: Vec::new(),
-            publications: Vec::new(),
+            beside: Vec::new(),
         }
     }
 
@@ -152,6 +152,15 @@ pub(crate) async fn forget(transaction: &Transaction<'_>, schema: &str, id: i64)
     transaction.execute(&format!("delete from {table} where id = $1"), &[&id]).await.map_err(during(doing))?;
     let left = transaction.query_one(&format!("select count(*) from {table}"), &[]).await.map_err(during(doing))?;
     left.try_get(0).map_err(during(doing))
+}
+
+/// What makes the tables' extended statistics, which an archive of tables does not hold.
+pub(super) async fn statistics(client: &impl GenericClient, members: &[Member]) -> Result<Vec<String>, Failure> {
+    let doing = "reading extended statistics";
+    let sql = "select pg_get_statisticsobjdef(oid) from pg_statistic_ext where stxrelid = any($1::oid[]) order by oid";
+    let oids: Vec<u32> = members.iter().map(|member| member.oid).collect();
+    let rows = client.query(sql, &[&oids]).await.map_err(during(doing))?;
+    rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(during(doing))
 }
 
 /// A table of a publication.
