@@ -160,7 +160,7 @@ mod tests {
         };
         assert_eq!(
             text("shop-1", "rollbackd_x", &undone, Paint::none()),
-            "shop-1: brought back 2 tables (7 rows)
+            "shop-1: brought back 2 tables (7 rows) and 1 other object
 
   TABLE         ROWS  FROM
   public.pages  7     quarantine

@@ -93,15 +93,14 @@ impl Way<'_> {
         }
         transaction.batch_execute("rollback to savepoint whole").await.map_err(during(doing))?;
         set_limits(transaction, self.job, self.left()).await?;
-        let made = self.record.made.iter().filter_map(|object| self.before.get(&object.id));
+        let made = conflict::in_the_way(self.record);
+        let now = made.iter().filter_map(|id| self.before.get(id));
         let jobs: Vec<order::Job> =
-            made.filter_map(|object| object.unmake.as_deref()).map(order::Job::removing).collect();
+            now.filter_map(|object| object.unmake.as_deref()).map(order::Job::removing).collect();
         order::run(transaction, jobs).await?;
-        let names = self.record.made.iter().map(|object| format!("{} is gone again", object.id));
-        let names: Vec<String> = names.collect();
+        let gone: Vec<String> = made.iter().map(|id| format!("{id} is gone again, as the migration had it")).collect();
         Ok(self.once(transaction).await?.map(|mut batch| {
-            batch.left.retain(|one| !one.starts_with("as before the migration: "));
-            batch.left.extend(names);
+            batch.left.extend(gone);
             batch
         }))
     }
@@ -124,16 +123,23 @@ impl Way<'_> {
             jobs.extend(self.early(transaction, kind).await?);
         }
         let added = columns::missing(transaction, record, self.before).await?;
-        jobs.extend(columns::adding(&added));
         let ran = order::run(transaction, jobs).await?;
-        let stuck: Vec<String> =
-            ran.stuck.iter().filter(|(job, _)| job.id.is_none()).map(|(_, failure)| failure.to_string()).collect();
-        if !stuck.is_empty() {
-            return Ok(Err(stuck));
+        if !ran.stuck.is_empty() && added.is_empty() && !words(&ran.stuck).is_empty() {
+            return Ok(Err(words(&ran.stuck)));
         }
         self.hidden.extend(oids(transaction, &record.tables).await?);
+        // While the rows of tables that nobody else sees are copied, no table that stays is locked.
         if let Some(archive) = self.archive {
-            archive.copy_rows(transaction, self.left()).await?;
+            match archive.copy_rows(transaction, self.left()).await {
+                Ok(()) => {}
+                Err(failure) if failure.is_missing() => return Ok(Err(words(&ran.stuck))),
+                Err(failure) => return Err(failure),
+            }
+        }
+        let jobs = columns::adding(&added).into_iter().chain(ran.stuck.into_iter().map(|(job, _)| job));
+        let ran = order::run(transaction, jobs.collect()).await?;
+        if !words(&ran.stuck).is_empty() {
+            return Ok(Err(words(&ran.stuck)));
         }
         for kept in &record.columns {
             batch.columns.push(columns::fill(transaction, kept, &added, record).await?);
@@ -249,7 +255,16 @@ impl Way<'_> {
         }
         let back = |object: &&Object| !matches!(object.id.kind, ObjectKind::Owner | ObjectKind::Grant);
         batch.objects.extend(target.objects.iter().filter(back).map(|object| object.id.to_string()));
-        let still = record.made.iter().filter(|object| now.contains(&object.id) && object.id.of.is_none());
+        let wholes: BTreeSet<(&str, &str)> = record
+            .made
+            .iter()
+            .filter(|object| object.id.of.is_none())
+            .map(|object| (object.id.schema.as_str(), object.id.name.as_str()))
+            .collect();
+        let still = record.made.iter().filter(|object| {
+            let part = object.id.of.as_deref().is_some_and(|of| wholes.contains(&(object.id.schema.as_str(), of)));
+            now.contains(&object.id) && !part
+        });
         batch.left.extend(still.map(|object| format!("as before the migration: {}", object.id)));
         batch.hidden.clone_from(&self.hidden);
         Ok(Ok(batch))
@@ -270,6 +285,11 @@ impl Way<'_> {
         order::run(transaction, jobs).await?;
         catalog::read_without(transaction, &self.hidden).await
     }
+}
+
+/// What could not be done at all; what is about an object is tried again later.
+fn words(stuck: &[(order::Job, Failure)]) -> Vec<String> {
+    stuck.iter().filter(|(job, _)| job.id.is_none()).map(|(_, failure)| failure.to_string()).collect()
 }
 
 /// The moves back: first the relations, then the names of what moved with them.

@@ -60,6 +60,15 @@ pub(super) async fn of(client: &impl GenericClient, record: &Record, now: &Catal
     Ok(found)
 }
 
+/// What the removal had made again, as far as it has a name that is wanted back; if none has, all of it.
+pub(super) fn in_the_way(record: &Record) -> Vec<&ObjectId> {
+    let wanted = record.objects.iter().filter_map(|object| relation(&object.id)).chain(record.tables.iter().cloned());
+    let wanted: BTreeSet<TableName> = wanted.collect();
+    let made = || record.made.iter().map(|object| &object.id);
+    let named: Vec<&ObjectId> = made().filter(|id| relation(id).is_some_and(|name| wanted.contains(&name))).collect();
+    if named.is_empty() { made().collect() } else { named }
+}
+
 /// Tables of which nothing was kept.
 fn lost(record: &Record) -> Vec<String> {
     let kept: BTreeSet<&TableName> = record.moved.iter().map(|moved| &moved.from).collect();

@@ -230,14 +230,18 @@ impl Undone {
     pub fn summary(&self) -> String {
         let rows: u64 = self.tables.iter().filter_map(|table| table.rows).sum();
         let tables = counted(self.tables.len(), "table");
-        let rows = counted(usize::try_from(rows).unwrap_or(usize::MAX), "row");
+        let others = match self.objects.len() {
+            0 => String::new(),
+            others => format!(" and {}", counted(others, "other object")),
+        };
+        let rows = format!("{}){others}", counted(usize::try_from(rows).unwrap_or(usize::MAX), "row"));
         match self.ended {
             Ended::Nothing => "there is nothing to bring back".to_owned(),
-            Ended::Undone => format!("brought back {tables} ({rows})"),
+            Ended::Undone => format!("brought back {tables} ({rows}"),
             Ended::Stopped | Ended::Failed if self.tables.is_empty() && self.objects.is_empty() => {
                 "nothing was changed".to_owned()
             }
-            Ended::Stopped | Ended::Failed => format!("brought back {tables} ({rows}), and not the rest"),
+            Ended::Stopped | Ended::Failed => format!("brought back {tables} ({rows}, and not the rest"),
         }
     }
 }

@@ -14,3 +14,4 @@ mod refusals;
 mod scripts;
 mod stage;
 mod tables;
+mod undoing;
