@@ -19,7 +19,7 @@ pub(super) async fn run(config: &Path, json: Json, terminal: &mut Terminal) -> a
 }
 
 /// The windows, newest first: from the daemon, or else from the journal.
-async fn read(place: &Place) -> anyhow::Result<Vec<WindowRow>> {
+pub(super) async fn read(place: &Place) -> anyhow::Result<Vec<WindowRow>> {
     match place.client().get("/api/v1/windows").await {
         Ok(rows) => Ok(rows),
         Err(Unanswered::NoDaemon(_)) => Ok(view::history(&state_of(&place.records()?))),

@@ -16,11 +16,14 @@ mod history;
 mod notify;
 mod output;
 mod place;
+mod purge;
+mod quarantine;
 mod report;
 mod run;
 mod status;
 #[cfg(test)]
 mod tests;
+mod undo;
 mod verify;
 mod window;
 
@@ -86,6 +89,10 @@ enum Command {
     History(Json),
     /// Tell what happened in a window, with evidence
     Report(report::Arguments),
+    /// Bring back what a window's rollback took away: tables, columns, and what hung on them
+    Undo(undo::Arguments),
+    /// Drop what a window's rollback put into quarantine, after archiving it
+    Purge(purge::Arguments),
     /// Try the contact list
     #[command(subcommand)]
     Notify(notify::Verb),
@@ -137,6 +144,8 @@ async fn dispatch(cli: Cli, terminal: &mut Terminal) -> anyhow::Result<Exit> {
         Command::Verify(arguments) => verify::run(config, arguments, terminal).await,
         Command::History(json) => history::run(config, json, terminal).await,
         Command::Report(arguments) => report::run(config, arguments, terminal).await,
+        Command::Undo(arguments) => undo::run(config, arguments, terminal).await,
+        Command::Purge(arguments) => purge::run(config, arguments, terminal).await,
         Command::Notify(verb) => notify::run(config, verb, terminal).await,
         Command::Demo(arguments) => demo::run(&arguments).await,
         Command::Completions(arguments) => completions::run(&arguments, terminal),

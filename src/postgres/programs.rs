@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio_postgres::config::Host;
 
 use super::session::{APPLICATION_NAME, client_config};
@@ -180,21 +180,14 @@ pub async fn run(
     within: Duration,
     line: Option<Line<'_>>,
 ) -> Result<(), String> {
-    let name = name_of(program);
     let mut command = command(program, arguments, access);
     command.stdout(if line.is_some() { Stdio::piped() } else { Stdio::null() });
+    let name = name_of(program);
     let child = command.spawn().map_err(|error| format!("{name} cannot be started: {error}"))?;
     let mut group = Group(child);
     let (stdout, stderr) = (group.0.stdout.take(), group.0.stderr.take());
     let work = async {
-        let said = async {
-            let mut said = Vec::new();
-            if let Some(mut stderr) = stderr {
-                (&mut stderr).take(STDERR_LIMIT).read_to_end(&mut said).await?;
-                tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await?;
-            }
-            Ok::<_, std::io::Error>(said)
-        };
+        let said = listen(stderr);
         let read = async {
             match (stdout, line) {
                 (Some(stdout), Some(line)) => each_line(stdout, line).await,
@@ -212,41 +205,52 @@ pub async fn run(
     }
 }
 
-/// Runs a program whose output is taken while it comes, at most `within`. `Err` is what the taker or the program said.
-pub(crate) async fn read<T, F>(
+/// Runs a program to its end, at most `within`, while `take` reads its output as a stream. `failed` makes an error of
+/// what the program says.
+pub(crate) async fn feed<T, E, F>(
     program: &Path,
     arguments: &[String],
     within: Duration,
     take: impl FnOnce(ChildStdout) -> F + Send,
-) -> Result<T, String>
+    failed: impl Fn(String) -> E + Send + Sync,
+) -> Result<T, E>
 where
-    F: Future<Output = Result<T, String>> + Send,
+    F: Future<Output = Result<T, E>> + Send,
     T: Send,
+    E: Send,
 {
     let name = name_of(program);
     let mut command = command(program, arguments, None);
     command.stdout(Stdio::piped());
-    let mut group = Group(command.spawn().map_err(|error| format!("{name} cannot be started: {error}"))?);
-    let (Some(stdout), Some(mut stderr)) = (group.0.stdout.take(), group.0.stderr.take()) else {
-        return Err(format!("{name} has no output"));
+    let child = command.spawn().map_err(|error| failed(format!("{name} cannot be started: {error}")))?;
+    let mut group = Group(child);
+    let (Some(stdout), stderr) = (group.0.stdout.take(), group.0.stderr.take()) else {
+        return Err(failed(format!("{name} has no output")));
     };
     let work = async {
-        let said = async {
-            let mut said = Vec::new();
-            let read = (&mut stderr).take(STDERR_LIMIT).read_to_end(&mut said).await;
-            // What is left is thrown away, so that the program is not held up.
-            drop(tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await);
-            read.map(|_| said).map_err(|error| format!("{name}: {error}"))
-        };
-        let (said, taken) = tokio::try_join!(said, take(stdout))?;
-        Ok::<_, String>((group.0.wait().await.map_err(|error| format!("{name}: {error}"))?, said, taken))
+        let (took, said) = tokio::join!(take(stdout), listen(stderr));
+        let took = took?;
+        let said = said.map_err(|error| failed(format!("{name}: {error}")))?;
+        let status = group.0.wait().await.map_err(|error| failed(format!("{name}: {error}")))?;
+        if status.success() {
+            Ok(took)
+        } else {
+            Err(failed(format!("{name} failed ({status}): {}", gist(&said, None))))
+        }
     };
-    match tokio::time::timeout(within, work).await {
-        Ok(Ok((status, _, taken))) if status.success() => Ok(taken),
-        Ok(Ok((status, said, _))) => Err(format!("{name} failed ({status}): {}", gist(&said, None))),
-        Ok(Err(reason)) => Err(reason),
-        Err(_elapsed) => Err(format!("{name} was ended: it did not finish within {} s", within.as_secs())),
+    let late = || failed(format!("{name} was ended: it did not finish within {} s", within.as_secs()));
+    tokio::time::timeout(within, work).await.unwrap_or_else(|_elapsed| Err(late()))
+}
+
+/// What a program says on stderr, as far as it is kept.
+async fn listen(stderr: Option<ChildStderr>) -> std::io::Result<Vec<u8>> {
+    let mut said = Vec::new();
+    if let Some(mut stderr) = stderr {
+        (&mut stderr).take(STDERR_LIMIT).read_to_end(&mut said).await?;
+        // What is left is thrown away, so that the program is not held up.
+        tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await?;
     }
+    Ok(said)
 }
 
 fn name_of(program: &Path) -> String {

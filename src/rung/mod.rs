@@ -24,7 +24,7 @@ const MISTAKES: u32 = 5;
 
 /// The time that a rung has, and its growing pauses.
 #[derive(Debug)]
-struct Patience {
+pub(crate) struct Patience {
     ends: Instant,
     pause: Duration,
     mistakes: u32,
@@ -32,19 +32,19 @@ struct Patience {
 
 impl Patience {
     /// Ends a little before `within` is over, so that there is time to say how it went.
-    fn new(within: Duration) -> Self {
+    pub(crate) fn new(within: Duration) -> Self {
         let reserve = (within / 10).min(Duration::from_secs(2));
         let ends = Instant::now() + within.saturating_sub(reserve);
         Self { ends, pause: Duration::from_millis(100), mistakes: 0 }
     }
 
     /// The time that is left.
-    fn left(&self) -> Duration {
+    pub(crate) fn left(&self) -> Duration {
         self.ends.saturating_duration_since(Instant::now())
     }
 
     /// Waits, longer each time; false when the time is up. The jitter keeps two who wait for each other apart.
-    async fn pause(&mut self) -> bool {
+    pub(crate) async fn pause(&mut self) -> bool {
         let jittered = self.pause.mul_f64(rand::rng().random_range(0.7..1.3));
         self.pause = (self.pause * 2).min(Duration::from_secs(5));
         let left = self.left();
@@ -57,12 +57,12 @@ impl Patience {
     }
 
     /// The short pauses again, after something went well.
-    const fn reset(&mut self) {
+    pub(crate) const fn reset(&mut self) {
         self.pause = Duration::from_millis(100);
     }
 
     /// Borrows a session, however often it takes while the time lasts.
-    async fn connect(&mut self, pinned: &Pinned) -> Result<Lent, ConnectError> {
+    pub(crate) async fn connect(&mut self, pinned: &Pinned) -> Result<Lent, ConnectError> {
         loop {
             let error = match pinned.session().await {
                 Ok(session) => return Ok(session),

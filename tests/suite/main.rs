@@ -18,3 +18,4 @@ mod scripts;
 mod sql;
 mod stage;
 mod tables;
+mod undoing;

@@ -91,7 +91,8 @@ pub(super) async fn take(
         .iter()
         .filter(|object| !job.baseline.catalog.contains(&object.id) && !object.id.kind.is_table())
         .collect();
-    let directory = make_directory(job).map_err(|reason| Failure::found("archiving the tables", reason))?;
+    let directory = make_directory(&job.config.state_dir, job.window, "tables")
+        .map_err(|reason| Failure::found("archiving the tables", reason))?;
     let work = Work { job, scope: &scope, counts: &counts, directory: &directory };
     let within = remaining.saturating_sub(started.elapsed());
     match work.fill(&transaction, &definitions, within).await {
@@ -158,13 +159,18 @@ impl Work<'_> {
     }
 }
 
-/// A new private directory for the next archive of the window.
-fn make_directory(job: &Job<'_>) -> Result<PathBuf, String> {
-    let window = job.config.state_dir.join("archives").join(job.window.replace(['/', '\0'], "_"));
+/// Where a window's archives are.
+pub(crate) fn directory_of(state_dir: &Path, window: &str) -> PathBuf {
+    state_dir.join("archives").join(window.replace(['/', '\0'], "_"))
+}
+
+/// A new private directory for the next archive of the window: `<name>-<n>`.
+pub(crate) fn make_directory(state_dir: &Path, window: &str, name: &str) -> Result<PathBuf, String> {
+    let window = directory_of(state_dir, window);
     let named = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
     DirBuilder::new().recursive(true).mode(0o700).create(&window).map_err(|error| named(&window, error))?;
     for number in 1_u32.. {
-        let directory = window.join(format!("tables-{number}"));
+        let directory = window.join(format!("{name}-{number}"));
         match DirBuilder::new().mode(0o700).create(&directory) {
             Ok(()) => return Ok(directory),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
@@ -174,7 +180,7 @@ fn make_directory(job: &Job<'_>) -> Result<PathBuf, String> {
     Err(format!("{} is full of archives", window.display()))
 }
 
-fn remove(directory: &Path) {
+pub(crate) fn remove(directory: &Path) {
     if let Err(error) = std::fs::remove_dir_all(directory) {
         tracing::warn!(event = "archive.leftover", directory = %directory.display(), %error, "cannot be removed");
     }

@@ -154,6 +154,11 @@ impl Dependent {
         if self.what == "internal" {
             return Fate::Implied;
         }
+        // What is in a quarantine already, such as a table of an earlier batch with a foreign key to one of this, stays.
+        let schema = self.relation.as_ref().map(|relation| &relation.name.schema).or(self.own_schema.as_ref());
+        if schema.is_some_and(|schema| is_quarantine(schema)) {
+            return Fate::Implied;
+        }
         match &self.relation {
             Some(relation) if members.contains(&relation.oid) => Fate::Implied,
             Some(relation) => match relation.kind.as_str() {
@@ -241,6 +246,17 @@ impl Dependent {
     fn survives(&self) -> Fate {
         Fate::Survives(self.words.clone())
     }
+}
+
+/// Whether a schema is a window's quarantine: `rollbackd_20261122t020000z`.
+fn is_quarantine(schema: &str) -> bool {
+    let Some(text) = schema.strip_prefix("rollbackd_") else { return false };
+    text.len() == 16
+        && text.char_indices().all(|(at, char)| match at {
+            8 => char == 't',
+            15 => char == 'z',
+            _ => char.is_ascii_digit(),
+        })
 }
 
 fn part_of(kind: ObjectKind, schema: &str, of: Option<&str>, name: &str) -> ObjectId {

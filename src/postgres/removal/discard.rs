@@ -50,7 +50,9 @@ pub(crate) async fn attempt(
         tables.push(RemovedTable { table: member.table.clone(), rows });
     }
     let directory = kept.as_ref().map(|archive| archive.directory.display().to_string());
-    let record = undo::Record::of(job, members, directory.clone());
+    let mut record = undo::Record::of(job, members, directory.clone());
+    record.beside = undo::statistics(&transaction, members).await?;
+    record.beside.extend(undo::publications(&transaction, members).await?.into_iter().map(|one| one.add));
     let mut sql = quarantine::open(&transaction, job, &[]).await?;
     let went = match take_back(&transaction, job, seen, jobs(scope, members), record).await? {
         Ok(went) => went,

@@ -36,7 +36,7 @@ pub(crate) async fn attempt(client: &mut Client, job: &Job<'_>, remaining: Durat
     let mut sql = open(&transaction, job, &guests).await?;
     let mut moves =
         Moves { schema: schema.clone(), taken: columns::names_in(&transaction, &schema).await?, ..Moves::default() };
-    moves.publications(&transaction, members).await?;
+    let publications = moves.publications(&transaction, members).await?;
     for collateral in &scope.collateral {
         moves.collateral(collateral);
     }
@@ -44,6 +44,7 @@ pub(crate) async fn attempt(client: &mut Client, job: &Job<'_>, remaining: Durat
     let places = moves.tables(members, &names);
     let mut record = undo::Record::of(job, members, None);
     record.moved = moves.moved;
+    record.beside = publications;
     let went = match take_back(&transaction, job, seen, moves.jobs, record).await? {
         Ok(went) => went,
         Err(harm) => return Ok(Attempt::Stopped(harm)),
@@ -124,21 +125,15 @@ struct Relation {
 }
 
 impl Moves {
-    /// Takes the tables out of publications: the quarantine is not for subscribers.
-    async fn publications(&mut self, client: &impl GenericClient, members: &[Member]) -> Result<(), Failure> {
-        let doing = "reading publications";
-        let sql = "select p.pubname::text, n.nspname::text, c.relname::text from pg_publication_rel x \
-                   join pg_publication p on p.oid = x.prpubid join pg_class c on c.oid = x.prrelid \
-                   join pg_namespace n on n.oid = c.relnamespace where x.prrelid = any($1::oid[]) order by 1, 2, 3";
-        let oids: Vec<u32> = members.iter().map(|member| member.oid).collect();
-        for row in client.query(sql, &[&oids]).await.map_err(during(doing))? {
-            let column = |at: usize| row.try_get::<_, String>(at).map_err(during(doing));
-            let (publication, table) = (column(0)?, TableName { schema: column(1)?, name: column(2)? });
-            let drop = format!("alter publication {} drop table {}", quote_identifier(&publication), table.sql());
-            self.jobs.push(order::Job::removing(&drop));
-            self.notes.push(format!("{table} leaves publication {publication}"));
+    /// Takes the tables out of publications: the quarantine is not for subscribers. Gives back what undoes that.
+    async fn publications(&mut self, client: &impl GenericClient, members: &[Member]) -> Result<Vec<String>, Failure> {
+        let mut again = Vec::new();
+        for published in undo::publications(client, members).await? {
+            self.jobs.push(order::Job::removing(&published.drop));
+            self.notes.push(published.words);
+            again.push(published.add);
         }
-        Ok(())
+        Ok(again)
     }
 
     /// Moves what stands by itself, and drops what is a part of a table that stays.

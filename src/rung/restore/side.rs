@@ -147,7 +147,8 @@ pub(super) async fn fill(
     ];
     let mut failure = None;
     let copied =
-        programs::read(source.restore, &arguments, left, |stdout| copy(client, side, stdout, &mut failure)).await;
+        programs::feed(source.restore, &arguments, left, |stdout| copy(client, side, stdout, &mut failure), |said| said)
+            .await;
     if let Some(failure) = failure {
         return Err(failure);
     }
