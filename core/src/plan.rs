@@ -294,7 +294,7 @@ pub enum OnBlocked {
 pub struct CheckPlan {
     /// Its name, unique in the plan.
     pub name: String,
-    /// Its kind as configured (`tables`, `integrity`, `auth`, `http`, `sql`, `command`).
+    /// Its kind as configured (`tables`, `integrity`, `catalog`, `auth`, `http`, `sql`, `command`).
     pub kind: String,
     /// When it runs.
     pub stage: Stage,

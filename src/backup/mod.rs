@@ -1,6 +1,6 @@
 //! The backup before the migration, and the baseline of the same instant.
 //!
-//! One transaction exports a snapshot; the catalog, the counts and `pg_dump` all use it, so that they describe one
+//! One transaction exports a snapshot; the catalog, the fingerprints and `pg_dump` all use it, so that they describe one
 //! moment. The backup grows in a directory that ends in `.partial` and gets its name when every row has been read
 //! back: what has the name is whole. Nothing is restored here.
 
@@ -25,9 +25,10 @@ pub use self::manifest::{FileEntry, Manifest};
 
 use crate::clock::{self, Stopwatch};
 use crate::config::model::Config;
+use crate::postgres::keys::{self, SampledKeys};
 use crate::postgres::programs::{self, Access, Programs, write_private};
 use crate::postgres::session::Session;
-use crate::postgres::{Failure, catalog, count, during, milliseconds, readback};
+use crate::postgres::{Failure, catalog, count, during, fingerprint, milliseconds, readback};
 
 /// How long `pg_dump` waits for a lock at least: a backup is in less of a hurry than a rollback.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
@@ -64,6 +65,7 @@ struct Work<'a> {
 struct Facts {
     snapshot: String,
     baseline: Baseline,
+    keys: SampledKeys,
     /// The rows that each original table stores itself, which is what the dump has under its name.
     stored: Vec<RowCount>,
 }
@@ -87,6 +89,7 @@ impl Work<'_> {
         self.dump(&programs, &access, &facts.snapshot).await?;
         transaction.commit().await.map_err(|error| Failure::new("ending the snapshot", &error).to_string())?;
         self.write("baseline.json", &facts.baseline)?;
+        self.write(keys::FILE, &facts.keys)?;
         readback::check(&programs.restore, &self.partial.join("dump"), &facts.stored, self.left()).await?;
         let (directory, bytes) = self.finish(&programs, &facts).await?;
         let rows: u64 = facts.baseline.counts.iter().map(|count| count.rows).sum();
@@ -123,15 +126,22 @@ impl Work<'_> {
         if let Some(table) = originals.iter().find(|table| !schemas.contains(&table.schema)) {
             return Err(format!("{table} is an original table, but backup.schemas leaves out {}", table.schema));
         }
-        let counts = count::all(transaction, originals).await.map_err(said)?;
-        let stored = stored(transaction, &counts).await.map_err(said)?;
         let server_version = catalog::server_version(transaction).await.map_err(said)?;
         let identities = catalog::identities(transaction).await.map_err(said)?;
-        Ok(Facts {
-            snapshot,
-            baseline: Baseline { format: Baseline::FORMAT, at, server_version, catalog, counts, identities },
-            stored,
-        })
+        // Last, because it changes settings that the catalog's texts depend on.
+        let taken = fingerprint::take(transaction, originals).await.map_err(said)?;
+        let counts = taken.counts();
+        let stored = stored(transaction, &counts).await.map_err(said)?;
+        let baseline = Baseline {
+            format: Baseline::FORMAT,
+            at,
+            server_version,
+            catalog,
+            counts,
+            identities,
+            prints: taken.prints,
+        };
+        Ok(Facts { snapshot, baseline, keys: taken.keys, stored })
     }
 
     async fn dump(&self, programs: &Programs, access: &Access, snapshot: &str) -> Result<(), String> {

@@ -49,7 +49,7 @@ async fn a_backup_is_whole_described_and_private() {
     let outcome = take(&config, at("2026-11-22T02:00:00Z"), MINUTE, &CancellationToken::new()).await;
     let (directory, baseline) = backup_of(&outcome);
     assert_eq!(directory, config.backup.directory.join("pre-migration-20261122T020000Z"));
-    assert_eq!(names(&directory), ["baseline.json", "dump", "manifest.json", "schema.sql"]);
+    assert_eq!(names(&directory), ["baseline.json", "dump", "keys.json", "manifest.json", "schema.sql"]);
     assert_eq!(std::fs::metadata(&directory).expect("there").permissions().mode() & 0o777, 0o700);
     let rows: Vec<u64> = baseline.counts.iter().map(|count| count.rows).collect();
     assert_eq!(rows, [1000, 300, 1]);

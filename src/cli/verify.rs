@@ -41,13 +41,17 @@ struct Answer {
 pub(super) async fn run(path: &Path, arguments: Arguments, terminal: &mut Terminal) -> anyhow::Result<Exit> {
     let config = place::load(path)?;
     let baseline = newest_baseline(&Place::of(path)?).await?;
-    let context = Context { config: &config, baseline: baseline.as_deref() };
+    let context = Context {
+        config: &config,
+        baseline: baseline.as_ref().map(|(baseline, _)| &**baseline),
+        backup: baseline.as_ref().map(|(_, backup)| Path::new(backup)),
+    };
     let mut results = verify::run(context, Stage::Closed, STAGE).await;
     results.extend(verify::run(context, Stage::Open, STAGE).await);
     let checks: Vec<CheckLine> = results.iter().map(CheckLine::from).collect();
     let passed = !checks.is_empty() && checks.iter().all(|check| check.passed);
     let exit = if passed { Exit::Done } else { Exit::Failed };
-    let baseline_at = baseline.map(|baseline| baseline.at);
+    let baseline_at = baseline.as_ref().map(|(baseline, _)| baseline.at);
     if arguments.json.json {
         let mut answer = serde_json::to_value(Answer { passed, baseline_at, checks })?;
         unify_times(&mut answer);
@@ -78,8 +82,8 @@ struct Records {
     records: Vec<Entry>,
 }
 
-/// The baseline of the newest window that took one, from the daemon or from the journal.
-async fn newest_baseline(place: &Place) -> anyhow::Result<Option<Arc<Baseline>>> {
+/// The baseline of the newest window that took one, and the backup's directory, from the daemon or from the journal.
+async fn newest_baseline(place: &Place) -> anyhow::Result<Option<(Arc<Baseline>, String)>> {
     let client = place.client();
     let windows: Vec<Row> = match client.get("/api/v1/windows").await {
         Ok(windows) => windows,
@@ -96,11 +100,11 @@ async fn newest_baseline(place: &Place) -> anyhow::Result<Option<Arc<Baseline>>>
     Ok(None)
 }
 
-/// The last baseline in these records.
-fn baseline_in(records: &[Entry]) -> Option<Arc<Baseline>> {
+/// The last baseline in these records, and the backup's directory.
+fn baseline_in(records: &[Entry]) -> Option<(Arc<Baseline>, String)> {
     records.iter().rev().find_map(|entry| {
         let Record::StepEnded { outcome, .. } = &entry.record else { return None };
-        let Finding::Backup { baseline, .. } = &outcome.finding else { return None };
-        Some(Arc::clone(baseline))
+        let Finding::Backup { directory, baseline, .. } = &outcome.finding else { return None };
+        Some((Arc::clone(baseline), directory.clone()))
     })
 }

@@ -9,6 +9,7 @@ mod contact;
 mod cross;
 mod database;
 mod excerpt;
+pub(crate) mod gate;
 pub mod model;
 mod near;
 mod plan;

@@ -401,6 +401,45 @@ pub enum GateKind {
         /// `start`.
         start: Command,
     },
+    /// Two HTTP requests.
+    Http {
+        /// `stop`.
+        stop: HttpCall,
+        /// `start`.
+        start: HttpCall,
+    },
+    /// The roles with which the application connects may not log in.
+    PostgresSessions {
+        /// `roles`.
+        roles: Vec<String>,
+    },
+    /// A pooler turns a database's clients away.
+    Pgbouncer {
+        /// `url`: the admin console.
+        url: Address,
+        /// `sslmode` of the URL.
+        tls_mode: TlsMode,
+        /// `database`: its name in the pooler.
+        database: String,
+    },
+    /// PostgREST refuses every request.
+    Postgrest {
+        /// `role`: the one with which it connects.
+        role: String,
+    },
+}
+
+/// A request that changes something.
+#[derive(Debug, Clone)]
+pub struct HttpCall {
+    /// `url`.
+    pub url: Address,
+    /// `method`.
+    pub method: String,
+    /// `headers`.
+    pub headers: BTreeMap<String, Secret>,
+    /// `body` to send.
+    pub body: Option<Secret>,
 }
 
 /// `[[rollback.rung]]`.
@@ -459,7 +498,7 @@ pub struct Check {
 pub enum CheckKind {
     /// Every original table exists with its baseline columns.
     Tables,
-    /// Row counts against the baseline's.
+    /// Rows against the baseline's: their number, sampled keys or the whole contents.
     Integrity {
         /// `default`.
         default: IntegrityPolicy,
@@ -479,6 +518,8 @@ pub enum CheckKind {
     },
     /// A request and its answer.
     Http(HttpProbe),
+    /// The catalog is the baseline's, but for what was added beside it.
+    Catalog,
     /// A query that must return true.
     Sql {
         /// `query`.
@@ -497,6 +538,7 @@ impl CheckKind {
         match self {
             Self::Tables => "tables",
             Self::Integrity { .. } => "integrity",
+            Self::Catalog => "catalog",
             Self::Auth { .. } => "auth",
             Self::Http(_) => "http",
             Self::Sql { .. } => "sql",
@@ -505,13 +547,15 @@ impl CheckKind {
     }
 }
 
-/// What a table's count must be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a table's rows must be.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum IntegrityPolicy {
-    /// At least the baseline's.
+    /// At least as many as the baseline's, and the sampled keys are all there.
     GrowOnly,
-    /// The baseline's.
+    /// The baseline's: number and fingerprint.
     Exact,
+    /// As many as the baseline's, give or take this share of them.
+    Tolerance(f64),
     /// Not looked at.
     Ignore,
 }

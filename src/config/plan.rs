@@ -4,11 +4,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use rollbackd_core::baseline::quote_identifier;
 use rollbackd_core::plan::{
     self, CheckPlan, DatabasePlan, DecisionPlan, GatePlan, Links, Plan, Removal, RollbackPlan, SignalPlan, WindowPlan,
 };
 
-use super::model::{Check, Command, Config, Contact, Gate, GateKind, Method, Rung};
+use super::gate::{MAKE_REFUSE, REFUSE, UNMAKE_REFUSE};
+use super::model::{Check, Command, Config, Contact, Database, Gate, GateKind, HttpCall, Method, Rung};
+use super::scalar::decoded;
 
 impl Config {
     /// The plan that is frozen when a window opens. `host` is the name of the machine that guards.
@@ -63,7 +66,7 @@ impl Config {
                 approve_always: self.rollback.approve_always,
                 repeat_page: signed(self.rollback.repeat_page),
                 grace: signed(self.rollback.grace),
-                gates: self.rollback.gates.iter().map(gate).collect(),
+                gates: self.rollback.gates.iter().map(|one| gate(one, &self.database)).collect(),
                 rungs: self.rollback.rungs.iter().map(rung).collect(),
             },
             checks: self.checks.iter().map(check).collect(),
@@ -80,15 +83,71 @@ fn signed(duration: Duration) -> SignedDuration {
     SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
 
-fn gate(gate: &Gate) -> GatePlan {
+fn gate(gate: &Gate, database: &Database) -> GatePlan {
     let (manual_stop, manual_start) = match &gate.kind {
         GateKind::File { path } => {
             let path = quoted(&path.display().to_string());
             (format!("touch {path}"), format!("rm -f {path}"))
         }
         GateKind::Command { stop, start } => (shell_line(stop), shell_line(start)),
+        GateKind::Http { stop, start } => (curl(stop), curl(start)),
+        GateKind::PostgresSessions { roles } => sessions_by_hand(roles),
+        GateKind::Pgbouncer { url, database, .. } => {
+            let name = quote_identifier(database);
+            let console =
+                |commands: String| format!("at pgbouncer's console, psql {url} as one of its admins: {commands}");
+            (console(format!("DISABLE {name}; KILL {name};")), console(format!("RESUME {name}; ENABLE {name};")))
+        }
+        GateKind::Postgrest { role } => postgrest_by_hand(role, database),
     };
     GatePlan { name: gate.name.clone(), required: gate.required, manual_stop, manual_start }
+}
+
+/// The request as a person would send it. Headers and body are secret, so they are only named.
+fn curl(call: &HttpCall) -> String {
+    let mut line = format!("curl -fsS -X {} {}", call.method, quoted(&call.url.to_string()));
+    for name in call.headers.keys() {
+        line.push_str(" -H ");
+        line.push_str(&quoted(&format!("{name}: …")));
+    }
+    if call.body.is_some() {
+        line.push_str(" --data '…'");
+    }
+    let url = call.url.expose();
+    let hidden = !url.username().is_empty() || url.query().is_some() || line.contains('…');
+    if hidden { line + " (with what the configuration holds beside it)" } else { line }
+}
+
+fn sessions_by_hand(roles: &[String]) -> (String, String) {
+    let each = |word: &str| -> String {
+        let one = |role: &String| format!("ALTER ROLE {} {word};", quote_identifier(role));
+        roles.iter().map(one).collect::<Vec<_>>().join(" ")
+    };
+    let names: Vec<String> = roles.iter().map(|role| sql_text(role)).collect();
+    let end = format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IN ({}) AND datname = current_database() \
+         AND pid <> pg_backend_pid();",
+        names.join(", ")
+    );
+    (format!("in psql: {} {end}", each("NOLOGIN")), format!("in psql: {}", each("LOGIN")))
+}
+
+/// What is set for the role in this database alone wins over what is set for the role, and leaves that as it is.
+fn postgrest_by_hand(role: &str, database: &Database) -> (String, String) {
+    let name = decoded(database.url.expose().path().trim_start_matches('/'));
+    // A URL without one means the database that is named like the user, which is secret.
+    let name = if name.is_empty() { "…".to_owned() } else { quote_identifier(&name) };
+    let place = format!("ALTER ROLE {} IN DATABASE {name}", quote_identifier(role));
+    let reload = "NOTIFY pgrst, 'reload config';";
+    (
+        format!("in psql: {MAKE_REFUSE}; {place} SET pgrst.db_pre_request = '{REFUSE}'; {reload}"),
+        format!("in psql: {place} RESET pgrst.db_pre_request; {reload} {UNMAKE_REFUSE};"),
+    )
+}
+
+/// A text in SQL.
+fn sql_text(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
 
 fn rung(rung: &Rung) -> plan::Rung {

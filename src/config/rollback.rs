@@ -1,18 +1,17 @@
-//! `[rollback]` with its gates and rungs.
+//! `[rollback]` with its rungs; its gates are in [`gate`].
 
 use rollbackd_core::plan::{Dispose, OnBlocked, Reach, TableChoice};
 
 use super::cross::Names;
 use super::database::Ground;
-use super::model::{Gate, GateKind, Method, Rollback, Rung};
+use super::gate;
+use super::model::{Method, Rollback, Rung};
 use super::problem::Problem;
 use super::redact::quoted;
 use super::scalar::{ANY, BOUND, seconds};
 use super::section::Section;
 use super::value::Value;
 
-/// Gates of a later version.
-const LATER_GATES: [&str; 4] = ["http", "postgres_sessions", "pgbouncer", "postgrest"];
 /// Rungs of a later version.
 const LATER_RUNGS: [&str; 2] = ["sql", "restore"];
 
@@ -23,47 +22,12 @@ pub(super) fn read(mut section: Section<'_>, ground: &Ground) -> (usize, Rollbac
     let repeat_page = section.or("repeat_page", seconds(15 * 60), |value| value.duration(BOUND));
     let grace = section.or("grace", seconds(10), |value| value.duration(ANY));
     let mut names = Names::of("gate");
-    let gates = section.children("gate").into_iter().filter_map(|gate| read_gate(gate, &mut names)).collect();
+    let gates = section.children("gate").into_iter().filter_map(|section| gate::read(section, &mut names)).collect();
     let written = section.children("rung");
     let count = written.len();
     let rungs = written.into_iter().filter_map(|rung| read_rung(rung, ground, budget)).collect();
     section.finish();
     (count, Rollback { budget, approve_always, repeat_page, grace, gates, rungs })
-}
-
-fn read_gate(mut section: Section<'_>, names: &mut Names) -> Option<Gate> {
-    let name = section.need("name", "name = \"edge\"", |value| names.take(value));
-    let required = section.or("required", false, Value::boolean);
-    let has_canary = section.has("canary");
-    let canary = section.maybe("canary", Value::web_url);
-    let timeout = section.or("timeout", seconds(10), |value| value.duration(BOUND));
-    let kind = match section.one_of("kind of gate", &["file", "command"], &LATER_GATES) {
-        Some("file") => {
-            let mut file = section.child("file");
-            let path = file.need("path", "path = \"/run/shop/maintenance\"", |value| value.path("a path"));
-            file.finish();
-            path.map(|path| GateKind::File { path })
-        }
-        Some("command") => {
-            let mut command = section.child("command");
-            let stop = command.need("stop", "stop = [\"systemctl\", \"stop\", \"shop\"]", Value::command);
-            let start = command.need("start", "start = [\"systemctl\", \"start\", \"shop\"]", Value::command);
-            command.finish();
-            stop.zip(start).map(|(stop, start)| GateKind::Command { stop, start })
-        }
-        Some(_) | None => None,
-    };
-    if !has_canary {
-        let problem = Problem::warning(section.span(), "nothing proves that this gate stops traffic");
-        section.doc().report(
-            problem
-                .label("no canary")
-                .help("add canary = \"https://…\": a URL that must be refused while traffic is stopped and answer afterwards")
-                .by_absence(),
-        );
-    }
-    section.finish();
-    Some(Gate { name: name?, required, canary, timeout, kind: kind? })
 }
 
 fn read_rung(mut section: Section<'_>, ground: &Ground, budget: std::time::Duration) -> Option<Rung> {

@@ -288,7 +288,7 @@ impl Text<'_> {
 }
 
 /// A part of a URL without its percent signs.
-fn decoded(part: &str) -> String {
+pub(super) fn decoded(part: &str) -> String {
     let literal = part.replace('+', "%2B").replace('&', "%26").replace('=', "%3D");
     url::form_urlencoded::parse(literal.as_bytes()).next().map(|(name, _)| name.into_owned()).unwrap_or_default()
 }

@@ -57,7 +57,8 @@ pub(super) fn request(section: &mut Section<'_>) -> Option<HttpProbe> {
     Some(HttpProbe { url: url?, method, headers, body, status, json, body_contains })
 }
 
-fn method(value: Value<'_>) -> Option<String> {
+/// An HTTP method.
+pub(super) fn method(value: Value<'_>) -> Option<String> {
     let text = value.filled("an HTTP method such as \"GET\"")?;
     let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"].map(|method| (method, method));
     text.choose(&known, &[]).map(str::to_owned)

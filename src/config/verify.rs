@@ -17,12 +17,13 @@ use super::signal;
 use super::value::Value;
 
 /// Checks of a later version.
-const LATER: [&str; 2] = ["error_log", "catalog"];
+const LATER: [&str; 1] = ["error_log"];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Tables,
     Integrity,
+    Catalog,
     Auth,
     Http,
     Sql,
@@ -56,6 +57,7 @@ fn check(mut section: Section<'_>, ground: &Ground, names: &mut Names) -> Option
     let words = [
         ("tables", Kind::Tables),
         ("integrity", Kind::Integrity),
+        ("catalog", Kind::Catalog),
         ("auth", Kind::Auth),
         ("http", Kind::Http),
         ("sql", Kind::Sql),
@@ -70,7 +72,7 @@ fn check(mut section: Section<'_>, ground: &Ground, names: &mut Names) -> Option
         section.take("name");
         Some(names.numbered(word))
     };
-    let in_database = matches!(kind, Kind::Tables | Kind::Integrity | Kind::Sql);
+    let in_database = matches!(kind, Kind::Tables | Kind::Integrity | Kind::Catalog | Kind::Sql);
     let stage = section.or("stage", if in_database { Stage::Closed } else { Stage::Open }, |value| {
         value.choice(&[("open", Stage::Open), ("closed", Stage::Closed)], &[])
     });
@@ -80,6 +82,7 @@ fn check(mut section: Section<'_>, ground: &Ground, names: &mut Names) -> Option
     let checked = match kind {
         Kind::Tables => Some(CheckKind::Tables),
         Kind::Integrity => Some(integrity(&mut section, ground)),
+        Kind::Catalog => Some(CheckKind::Catalog),
         Kind::Auth => auth(&mut section),
         Kind::Http => signal::request(&mut section).map(CheckKind::Http),
         Kind::Sql => section
@@ -126,15 +129,26 @@ fn policy(value: Value<'_>) -> Option<IntegrityPolicy> {
         ("exact", IntegrityPolicy::Exact),
         ("ignore", IntegrityPolicy::Ignore),
     ];
-    if value.is_table()
-        && let Some(mut table) = value.clone().table()
-        && table.has("tolerance")
-    {
-        table.later("tolerance", "accepted: \"grow_only\", \"exact\" or \"ignore\"");
+    if value.is_table() {
+        let mut table = value.table()?;
+        let share = table.need("tolerance", "{ tolerance = 0.01 }", share);
         table.finish();
-        return None;
+        return share.map(IntegrityPolicy::Tolerance);
     }
     value.choice(&words, &[])
+}
+
+/// A share of a table's rows.
+fn share(value: Value<'_>) -> Option<f64> {
+    let (doc, span) = (value.doc, value.span());
+    let expected = "a share from 0 to 1, such as 0.01 for one row in a hundred";
+    let share = value.number(expected)?;
+    if !(0.0..=1.0).contains(&share) {
+        let problem = Problem::error(span, "`tolerance` is out of range").label("out of range");
+        doc.report(problem.help(format!("accepted: {expected}")));
+        return None;
+    }
+    Some(share)
 }
 
 fn auth(section: &mut Section<'_>) -> Option<CheckKind> {

@@ -227,6 +227,7 @@ fn told(record: &Record, plan: Option<&Plan>) -> Option<(Tone, String)> {
         | Record::RuleQuieted { .. }
         | Record::HoldStarted { .. }
         | Record::HoldEnded { .. }
+        | Record::Classified { .. }
         | Record::ApprovalRequested { .. }
         | Record::ApprovalGiven { .. }
         | Record::ResolutionStarted { .. }

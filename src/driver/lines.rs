@@ -49,6 +49,7 @@ pub(super) fn log(entry: &Entry) {
         | Record::RuleQuieted { .. }
         | Record::HoldStarted { .. }
         | Record::HoldEnded { .. }
+        | Record::Classified { .. }
         | Record::RungStarted { .. }
         | Record::ApprovalRequested { .. }
         | Record::ApprovalGiven { .. }

@@ -3,11 +3,12 @@
 //! Here is the wiring only. What an adapter does is in its own module; what follows from it is decided in the
 //! core.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rollbackd_core::notice::Notice;
+use rollbackd_core::plan::TableChoice;
 use rollbackd_core::run::record::Process;
 use rollbackd_core::run::state::Window;
 use rollbackd_core::run::step::{CheckResult, Finding, Outcome, Step};
@@ -60,19 +61,19 @@ impl World {
                 None => Outcome::succeeded("there is no process to wait for", Finding::Nothing),
             },
             Step::ReadGate { gate } => match self.gate(gate) {
-                Some(gate) => gate::read(gate, within).await,
+                Some(gate) => gate::read(gate, &self.config.database, within).await,
                 None => Outcome::failed(NO_SUCH_GATE),
             },
             Step::CloseGate { gate } => match self.gate(gate) {
-                Some(one) => gate::close(one, prior(&window, gate), within).await,
+                Some(one) => gate::close(one, &self.config.database, prior(&window, gate), within).await,
                 None => Outcome::failed(NO_SUCH_GATE),
             },
             Step::OpenGate { gate } => match self.gate(gate) {
-                Some(one) => gate::open(one, prior(&window, gate), within).await,
+                Some(one) => gate::open(one, &self.config.database, prior(&window, gate), within).await,
                 None => Outcome::failed(NO_SUCH_GATE),
             },
-            Step::Inspect { .. } => match &window.baseline {
-                Some(baseline) => rung::inspect::run(&self.config, baseline, within).await,
+            Step::Inspect { moment, .. } => match &window.baseline {
+                Some(baseline) => rung::inspect::run(&self.config, baseline, moment, within).await,
                 None => Outcome::failed(NO_BASELINE),
             },
             Step::Act { rung } => match self.config.rollback.rungs.get(rung).map(|rung| &rung.method) {
@@ -84,7 +85,8 @@ impl World {
                 None => Outcome::failed("the configuration has no such rung"),
             },
             Step::Verify { stage } => {
-                let context = verify::Context { config: &self.config, baseline: window.baseline.as_deref() };
+                let backup = window.backup_directory.as_deref().map(Path::new);
+                let context = verify::Context { config: &self.config, baseline: window.baseline.as_deref(), backup };
                 checks(verify::run(context, stage, within).await, "check")
             }
         }
@@ -104,10 +106,15 @@ impl World {
         let Some(rollbackd_core::plan::Method::Tables(removal)) = planned else {
             return Outcome::failed("the frozen plan and the configuration disagree about this rung");
         };
+        let mut removal = removal.clone();
+        if removal.tables == TableChoice::Implicated {
+            let blamed = window.rollback.as_ref().and_then(|rollback| rollback.trigger.implicated());
+            removal.tables = TableChoice::Named(blamed.unwrap_or_default());
+        }
         match &window.baseline {
             Some(baseline) => {
                 let started = window.started_at;
-                rung::tables::act(&self.config, baseline, removal, &window.id, started, within).await
+                rung::tables::act(&self.config, baseline, &removal, &window.id, started, within).await
             }
             None => Outcome::failed(NO_BASELINE),
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{Trouble, Wanted};
-use crate::config::model::{Address, Gate};
+use crate::config::model::{Address, Gate, GateKind};
 use crate::signal::http::{Ask, Client};
 use crate::signal::net::{Deadline, Fault};
 
@@ -21,7 +21,7 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// Asks until the canary agrees, the gate's time is up, or the whole call's is.
 pub(super) async fn prove(gate: &Gate, wanted: Wanted, deadline: Instant) -> Result<String, Trouble> {
     let Some(canary) = &gate.canary else {
-        return Ok("no canary is configured to prove it".to_owned());
+        return Ok(without(&gate.kind).to_owned());
     };
     let client = Client::new().map_err(Trouble::Failed)?;
     let deadline = deadline.min(Instant::now() + gate.timeout);
@@ -47,6 +47,17 @@ pub(super) async fn prove(gate: &Gate, wanted: Wanted, deadline: Instant) -> Res
         }
         (None, Wanted::Resumed) => {
             Err(Trouble::Failed(format!("traffic is not proven to flow: canary {canary} {last}")))
+        }
+    }
+}
+
+/// What is said of a gate without a canary.
+const fn without(kind: &GateKind) -> &'static str {
+    match kind {
+        // These have counted what is left.
+        GateKind::PostgresSessions { .. } | GateKind::Pgbouncer { .. } => "no canary asks from outside",
+        GateKind::File { .. } | GateKind::Command { .. } | GateKind::Http { .. } | GateKind::Postgrest { .. } => {
+            "no canary is configured to prove it"
         }
     }
 }

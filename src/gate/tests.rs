@@ -1,12 +1,38 @@
+//! Files, commands and the canary are here; each other kind has a file of its own.
+
+mod by_hand;
+mod http;
+mod pooler;
+mod postgrest;
+mod sessions;
+
 use std::path::Path;
 
 use rollbackd_core::run::step::StepResult;
 use tokio::task::JoinSet;
 
 use super::*;
+use crate::postgres::testing;
 use crate::signal::testing::{Does, Server, address, answer, closed_port, shell};
 
 const LONG: Duration = Duration::from_secs(20);
+
+/// For gates that need none.
+fn nowhere() -> Database {
+    testing::database("postgres://nobody@127.0.0.1:1/nothing")
+}
+
+async fn read(gate: &Gate, within: Duration) -> Outcome {
+    super::read(gate, &nowhere(), within).await
+}
+
+async fn close(gate: &Gate, prior: &str, within: Duration) -> Outcome {
+    super::close(gate, &nowhere(), prior, within).await
+}
+
+async fn open(gate: &Gate, prior: &str, within: Duration) -> Outcome {
+    super::open(gate, &nowhere(), prior, within).await
+}
 
 fn file_gate(path: &Path, canary: Option<&str>) -> Gate {
     gate(GateKind::File { path: path.to_owned() }, canary)

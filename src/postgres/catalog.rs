@@ -164,6 +164,7 @@ mod tests {
             catalog: catalog(&[("a", "1"), ("b", "1"), ("c", "1")]),
             counts: Vec::new(),
             identities: Vec::new(),
+            prints: Vec::new(),
         };
         // The migration changed b, dropped c and added d.
         let before = catalog(&[("a", "1"), ("b", "2"), ("d", "1")]);

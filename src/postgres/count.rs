@@ -1,6 +1,6 @@
 //! Exact row counts. An estimate is no evidence.
 
-use rollbackd_core::baseline::{RowCount, TableName};
+use rollbackd_core::baseline::TableName;
 use tokio_postgres::GenericClient;
 
 use super::{Failure, during};
@@ -10,15 +10,6 @@ pub async fn rows(client: &impl GenericClient, table: &TableName) -> Result<u64,
     let doing = format!("counting the rows of {table}");
     let row = client.query_one(&format!("select count(*) from {}", table.sql()), &[]).await.map_err(during(&doing))?;
     number(&row, &doing)
-}
-
-/// The rows of each of these tables.
-pub async fn all(client: &impl GenericClient, tables: &[TableName]) -> Result<Vec<RowCount>, Failure> {
-    let mut counts = Vec::with_capacity(tables.len());
-    for table in tables {
-        counts.push(RowCount { table: table.clone(), rows: rows(client, table).await? });
-    }
-    Ok(counts)
 }
 
 /// The rows that a table itself stores, without those of its partitions and children.
@@ -50,7 +41,7 @@ pub(crate) struct Print {
     pub(crate) sum: String,
 }
 
-fn number(row: &tokio_postgres::Row, doing: &str) -> Result<u64, Failure> {
+pub(super) fn number(row: &tokio_postgres::Row, doing: &str) -> Result<u64, Failure> {
     let count: i64 = row.try_get(0).map_err(during(doing))?;
     Ok(u64::try_from(count).unwrap_or(0))
 }

@@ -1,4 +1,4 @@
-//! Everything that speaks PostgreSQL: sessions, catalog, counts, rights, locks, removal, the client programs.
+//! Everything that speaks PostgreSQL: sessions, catalog, counts, fingerprints, rights, locks, removal, the client programs.
 //!
 //! What is decided from it is not here: the core compares catalogs, the rungs and the verification ask.
 //! Data comes from the server's own functions and goes out as the core's types or as sentences.
@@ -6,6 +6,8 @@
 pub mod activity;
 pub mod catalog;
 pub mod count;
+pub(crate) mod fingerprint;
+pub(crate) mod keys;
 pub mod programs;
 pub mod readback;
 pub mod removal;
@@ -91,6 +93,12 @@ impl Failure {
             &SqlState::INVALID_SCHEMA_NAME,
         ];
         matches!(&self.code, Some(code) if missing.contains(&code))
+    }
+}
+
+impl From<Failure> for String {
+    fn from(failure: Failure) -> Self {
+        failure.to_string()
     }
 }
 

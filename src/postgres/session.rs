@@ -79,17 +79,18 @@ impl Session {
     ) -> Result<Self, ConnectError> {
         let config = client_config(url, tls, connect_timeout, statement_timeout)
             .map_err(|reason| ConnectError::Mistake { reason })?;
-        let connect = open(&config, tls);
-        let session = match tokio::time::timeout(connect_timeout, connect).await {
-            Ok(session) => session?,
-            Err(_elapsed) => {
-                let reason = format!("no answer within {} ms", connect_timeout.as_millis());
-                return Err(ConnectError::Down { reason });
-            }
-        };
+        let session = connect_within(&config, tls, connect_timeout).await?;
         let settings = format!("set statement_timeout = {}; set timezone = 'UTC'", milliseconds(statement_timeout));
         session.set_up(&settings, connect_timeout).await?;
         Ok(session)
+    }
+
+    /// Connects and sets nothing: for a pooler's admin console, which is no SQL server and knows no `SET`. Whoever uses
+    /// it bounds every statement.
+    pub async fn connect_bare(url: &Address, tls: &Tls, connect_timeout: Duration) -> Result<Self, ConnectError> {
+        let config = client_config(url, tls, connect_timeout, connect_timeout)
+            .map_err(|reason| ConnectError::Mistake { reason })?;
+        connect_within(&config, tls, connect_timeout).await
     }
 
     /// The client, for single statements.
@@ -157,6 +158,13 @@ pub(crate) fn client_config(
         // Sent and not acknowledged for so long means that the server is gone.
         .tcp_user_timeout(statement_timeout.max(connect_timeout));
     Ok(config)
+}
+
+async fn connect_within(config: &tokio_postgres::Config, tls: &Tls, within: Duration) -> Result<Session, ConnectError> {
+    match tokio::time::timeout(within, open(config, tls)).await {
+        Ok(session) => session,
+        Err(_elapsed) => Err(ConnectError::Down { reason: format!("no answer within {} ms", within.as_millis()) }),
+    }
 }
 
 async fn open(config: &tokio_postgres::Config, tls: &Tls) -> Result<Session, ConnectError> {

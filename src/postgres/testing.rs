@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::sync::Mutex;
 
 use super::session::Session;
-use super::{catalog, count};
+use super::{catalog, fingerprint, keys};
 use crate::config::model::{
     Address, Backup, Config, Database, Decision, Preflight, Rollback, Secret, Tls, TlsMode, Window,
 };
@@ -86,7 +86,7 @@ impl Fixture {
         config(self.database(), self.directory.path().to_owned())
     }
 
-    /// The facts of now as a baseline.
+    /// The facts of now as a baseline; the sampled keys are in `directory`.
     pub(crate) async fn baseline(&self) -> Baseline {
         let database = self.database();
         let session = Session::connect(&database).await.expect("connects");
@@ -94,12 +94,16 @@ impl Fixture {
         let catalog = catalog::read(client).await.expect("a catalog");
         let tables: Vec<TableName> =
             database.original_tables.iter().filter(|t| catalog.has_table(t)).cloned().collect();
+        let taken = fingerprint::take(client, &tables).await.expect("fingerprints");
+        let keys = serde_json::to_vec(&taken.keys).expect("keys as JSON");
+        std::fs::write(self.directory.path().join(keys::FILE), keys).expect("a file with keys");
         Baseline {
             format: Baseline::FORMAT,
             at: Timestamp::UNIX_EPOCH,
             server_version: "15".to_owned(),
-            counts: count::all(client, &tables).await.expect("counts"),
+            counts: taken.counts(),
             identities: catalog::identities(client).await.expect("identities"),
+            prints: taken.prints,
             catalog,
         }
     }

@@ -8,6 +8,7 @@ use rustix::fs::{Access, access};
 
 use super::{Answer, aside, programs, together};
 use crate::config::model::{Address, Config, GateKind};
+use crate::gate;
 use crate::notify::{innermost, plain_client};
 
 /// The longest that a canary is waited for when its gate waits longer.
@@ -19,20 +20,43 @@ pub(super) async fn check(config: &Config) -> Answer {
         let canary = gate.canary.as_ref()?;
         Some(answers(&gate.name, canary, gate.timeout.min(PATIENCE)))
     });
-    let (local, canaries) = tokio::join!(aside(config, closable), join_all(canaries));
-    together(std::iter::once(local).chain(canaries), "")
+    let rehearsals = config.rollback.gates.iter().filter(|gate| !is_local(&gate.kind)).map(|gate| async {
+        let tried = gate::rehearse(gate, &config.database, gate.timeout.min(PATIENCE)).await;
+        let named = |detail| format!("gate {}: {detail}", gate.name);
+        tried.map(named).map_err(named)
+    });
+    let (local, rehearsals, canaries) = tokio::join!(aside(config, closable), join_all(rehearsals), join_all(canaries));
+    let local = Some(local).filter(|answer| answer.as_ref().map_or(true, |said| !said.is_empty()));
+    let answers = local.into_iter().chain(rehearsals).chain(canaries);
+    together(answers, "no gate is configured: traffic goes on during a rollback")
+}
+
+/// Whether what closes the gate is on this machine, to be looked at and not tried.
+const fn is_local(kind: &GateKind) -> bool {
+    match kind {
+        GateKind::File { .. } | GateKind::Command { .. } => true,
+        GateKind::Http { .. }
+        | GateKind::PostgresSessions { .. }
+        | GateKind::Pgbouncer { .. }
+        | GateKind::Postgrest { .. } => false,
+    }
 }
 
 fn closable(config: &Config) -> Answer {
-    let gates = config.rollback.gates.iter().map(|gate| {
+    let gates = config.rollback.gates.iter().filter_map(|gate| {
         let answer = match &gate.kind {
             GateKind::File { path } => placeable(path),
             GateKind::Command { stop, start } => together([programs::runnable(stop), programs::runnable(start)], ""),
+            // Tried by their own adapters.
+            GateKind::Http { .. }
+            | GateKind::PostgresSessions { .. }
+            | GateKind::Pgbouncer { .. }
+            | GateKind::Postgrest { .. } => return None,
         };
         let named = |detail| format!("gate {}: {detail}", gate.name);
-        answer.map(named).map_err(named)
+        Some(answer.map(named).map_err(named))
     });
-    together(gates, "no gate is configured: traffic goes on during a rollback")
+    together(gates, "")
 }
 
 /// A file can be put there.

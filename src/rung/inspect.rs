@@ -2,15 +2,24 @@
 
 use std::time::Duration;
 
-use rollbackd_core::baseline::{Baseline, Catalog};
-use rollbackd_core::run::step::{Finding, Outcome};
+use rollbackd_core::baseline::{Baseline, Catalog, Difference, RowCount};
+use rollbackd_core::reversal::{Act, Deed, Reach, reversal};
+use rollbackd_core::run::step::{Finding, Moment, Outcome};
+use tokio_postgres::GenericClient;
 
 use super::Patience;
 use crate::config::model::Config;
-use crate::postgres::{Failure, catalog};
+use crate::postgres::{Failure, catalog, count};
 
-/// Compares now with the baseline. A database that is down is tried again until `within` is nearly spent.
-pub async fn run(config: &Config, baseline: &Baseline, within: Duration) -> Outcome {
+/// How long counting the rows of new tables may take. What was not counted is said to be so.
+const COUNTING: Duration = Duration::from_secs(5);
+
+/// Compares now with the baseline; before a rung acts, the rows of the new tables are counted too. A database that is
+/// down is tried again until `within` is nearly spent.
+pub async fn run(config: &Config, baseline: &Baseline, moment: Moment, within: Duration) -> Outcome {
+    if let Some(reason) = baseline.is_too_old() {
+        return Outcome::failed(reason);
+    }
     let mut patience = Patience::new(within);
     loop {
         let session = match patience.connect(&config.database).await {
@@ -18,7 +27,16 @@ pub async fn run(config: &Config, baseline: &Baseline, within: Duration) -> Outc
             Err(error) => return Outcome::failed(format!("the catalog could not be read: {error}")),
         };
         let failure = match tokio::time::timeout(patience.left(), catalog::read(session.client())).await {
-            Ok(Ok(now)) => return compared(config, baseline, &now),
+            Ok(Ok(now)) => {
+                let difference = baseline.catalog.difference(&now, &config.database.protected_schemas);
+                let rows = match moment {
+                    Moment::Before => rows(session.client(), &difference, patience.left().min(COUNTING)).await,
+                    Moment::After => Vec::new(),
+                };
+                let way_back = way_back(config, baseline, &now);
+                let found = Finding::Difference { difference: difference.clone(), rows, way_back };
+                return Outcome::succeeded(difference.summary(), found);
+            }
             Ok(Err(failure)) => failure,
             Err(_elapsed) => {
                 let seconds = within.as_secs_f64();
@@ -35,9 +53,27 @@ fn may_pass(failure: &Failure) -> bool {
     failure.is_lost() || failure.is_lock_timeout() || failure.is_statement_timeout() || failure.is_moving_catalog()
 }
 
-fn compared(config: &Config, baseline: &Baseline, now: &Catalog) -> Outcome {
-    let difference = baseline.catalog.difference(now, &config.database.protected_schemas);
-    Outcome::succeeded(difference.summary(), Finding::Difference { difference })
+/// The rows of the new tables, as far as they can be counted in time. A table that cannot be read is not counted.
+async fn rows(client: &impl GenericClient, difference: &Difference, within: Duration) -> Vec<RowCount> {
+    let mut counts = Vec::new();
+    let counting = async {
+        for table in difference.added_tables() {
+            if let Ok(rows) = count::rows(client, &table).await {
+                counts.push(RowCount { table, rows });
+            }
+        }
+    };
+    // Too many rows are no failure: those that were counted are known.
+    drop(tokio::time::timeout(within, counting).await);
+    counts
+}
+
+/// The statements with which a person puts back what was redefined. What was added by itself is moved away, not dropped:
+/// it may be needed by what is moved.
+fn way_back(config: &Config, baseline: &Baseline, now: &Catalog) -> Vec<String> {
+    let found = reversal(&baseline.catalog, now, &config.database.protected_schemas, Reach::Everything);
+    let by_itself = |act: &Act| act.deed == Deed::Remove && act.id.of.is_none();
+    found.acts.into_iter().filter(|act| !by_itself(act)).flat_map(|act| act.sql).collect()
 }
 
 #[cfg(test)]
@@ -54,7 +90,7 @@ mod tests {
         fixture
             .sql("create table pages (id int primary key); create table auth.users (); alter table posts add x int")
             .await;
-        let outcome = run(&fixture.config(), &baseline, Duration::from_secs(20)).await;
+        let outcome = run(&fixture.config(), &baseline, Moment::Before, Duration::from_secs(20)).await;
         assert_eq!(outcome.detail, "1 table added, 1 column added");
         assert!(outcome.is_success());
     }
@@ -73,12 +109,14 @@ mod tests {
             catalog: Catalog::default(),
             counts: Vec::new(),
             identities: Vec::new(),
+            prints: Vec::new(),
         };
         cluster.stop(Stop::Immediate).await.expect("stops");
-        let outcome = run(&config, &baseline, Duration::from_secs(1)).await;
+        let outcome = run(&config, &baseline, Moment::Before, Duration::from_secs(1)).await;
         assert!(!outcome.is_success());
         assert!(outcome.detail.contains("cannot be reached"), "{}", outcome.detail);
-        let (outcome, started) = tokio::join!(run(&config, &baseline, Duration::from_secs(60)), cluster.start_again());
+        let (outcome, started) =
+            tokio::join!(run(&config, &baseline, Moment::Before, Duration::from_secs(60)), cluster.start_again());
         started.expect("starts");
         assert!(outcome.is_success(), "{}", outcome.detail);
     }

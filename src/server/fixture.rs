@@ -205,10 +205,13 @@ pub(crate) fn window() -> Window {
             waited: SignedDuration::ZERO,
             waiting_since: None,
             approved: false,
+            classified: None,
             gates: Vec::new(),
             attempts: vec![Attempt {
                 rung: 0,
                 before: None,
+                rows: Vec::new(),
+                way_back: Vec::new(),
                 act: None,
                 acts: 1,
                 after: None,

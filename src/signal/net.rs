@@ -62,7 +62,7 @@ pub(super) async fn resolve_address(address: &str, deadline: &Deadline) -> Resul
 }
 
 /// The addresses of a name that we have a route to.
-pub(super) async fn resolve(host: &str, port: u16, deadline: &Deadline) -> Result<Vec<SocketAddr>, Fault> {
+pub(crate) async fn resolve(host: &str, port: u16, deadline: &Deadline) -> Result<Vec<SocketAddr>, Fault> {
     let host = host.trim_matches(['[', ']']);
     let found: Vec<SocketAddr> = match deadline.bound(lookup_host((host, port))).await {
         Ok(Ok(found)) => found.collect(),
@@ -89,7 +89,7 @@ fn has_route(address: SocketAddr) -> bool {
 }
 
 /// Connects to any of the addresses, trying all at once, and hangs up.
-pub(super) async fn connect(addresses: &[SocketAddr], deadline: &Deadline) -> Result<(), Fault> {
+pub(crate) async fn connect(addresses: &[SocketAddr], deadline: &Deadline) -> Result<(), Fault> {
     let mut attempts: FuturesUnordered<_> = addresses.iter().take(8).map(TcpStream::connect).collect();
     let mut first = None;
     while let Some(attempt) = deadline.bound(attempts.next()).await? {

@@ -4,6 +4,7 @@
 //! configuration without any: recovery is what was seen, not what nobody contradicted.
 
 mod auth;
+mod catalog;
 mod command;
 mod http;
 mod integrity;
@@ -12,6 +13,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -31,6 +33,8 @@ pub struct Context<'a> {
     pub config: &'a Config,
     /// The facts from before the migration, where there are any.
     pub baseline: Option<&'a Baseline>,
+    /// The directory of the backup that was taken with the baseline; it holds the sampled keys.
+    pub backup: Option<&'a Path>,
 }
 
 /// Runs all checks of a stage, and returns their results in configured order.
@@ -105,8 +109,9 @@ async fn attempt(
     match &check.kind {
         CheckKind::Tables => bound(limit, tables::check(database, context.baseline)).await,
         CheckKind::Integrity { default, tables } => {
-            bound(limit, integrity::check(database, context.baseline, *default, tables)).await
+            bound(limit, integrity::check(context, *default, tables, limit)).await
         }
+        CheckKind::Catalog => bound(limit, catalog::check(database, context.baseline)).await,
         CheckKind::Sql { query } => bound(limit, sql::check(database, query)).await,
         CheckKind::Auth { url, apikey, email, password } => {
             let account = auth::Account { url, apikey: apikey.as_ref(), email, password };

@@ -24,7 +24,7 @@ fn command(script: &str) -> CheckKind {
 async fn run_all(checks: Vec<Check>, stage: Stage, within: Duration) -> Vec<CheckResult> {
     let mut config = testing::config(Vec::new(), LONG);
     config.checks = checks;
-    run(Context { config: &config, baseline: None }, stage, within).await
+    run(Context { config: &config, baseline: None, backup: None }, stage, within).await
 }
 
 async fn run_one(kind: CheckKind, retries: u32) -> (bool, String) {

@@ -8,6 +8,7 @@ mod class;
 mod difference;
 mod name;
 mod object;
+mod print;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ pub use self::class::Class;
 pub use self::difference::{Change, Difference, Rename, counted};
 pub use self::name::{TableName, quote_identifier, take_quoted};
 pub use self::object::{Object, ObjectId, ObjectKind};
+pub use self::print::{HashedBy, KeySample, PrintColumn, TablePrint};
 
 /// What the server's catalog held at one moment, in every schema that is not the system's.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -53,6 +55,9 @@ pub struct Baseline {
     /// name is not a new table.
     #[serde(default)]
     pub identities: Vec<TableIdentity>,
+    /// Number and fingerprint of the rows of every original table; none in a baseline of an earlier version.
+    #[serde(default)]
+    pub prints: Vec<TablePrint>,
 }
 
 /// A table and the number that the server knows it by.

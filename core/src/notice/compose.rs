@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Message, MessageLinks, Notice, NoticeEvent, Reason};
-use crate::baseline::counted;
+use crate::baseline::{Class, counted};
 use crate::judge::{Evidence, Verdict};
 use crate::plan::{Dispose, Method, Plan, Severity, TableChoice};
 use crate::run::apply::later;
@@ -12,6 +12,9 @@ use crate::run::state::Window;
 
 /// How long a notice is worth delivering.
 const NOTICE_LIFE: SignedDuration = SignedDuration::from_hours(24);
+
+/// How many of the things that a rollback costs a message names.
+const COSTS_SHOWN: usize = 12;
 
 /// One thing to say, before it is addressed to anybody.
 struct Draft {
@@ -186,7 +189,8 @@ fn drafts(record: &Record, window: &Window) -> Vec<Draft> {
             format!("the hold on window {id} has ended: {reason}"),
             vec!["Decisions are taken again.".to_owned()],
         )],
-        Record::BreachDetected { trigger } => breach(trigger, window),
+        Record::BreachDetected { trigger } => vec![breach(trigger)],
+        Record::Classified { class, reasons } => started(window, *class, reasons).into_iter().collect(),
         Record::RungFailed { rung, reason } => vec![Draft::new(
             NoticeEvent::RungFailed,
             format!("{} failed: {reason}", rung_words(window, *rung)),
@@ -249,42 +253,63 @@ fn reason(evidence: &Evidence) -> Reason {
     }
 }
 
-fn breach(trigger: &Trigger, window: &Window) -> Vec<Draft> {
-    let evidence = match trigger {
+fn evidence(trigger: &Trigger) -> &[Evidence] {
+    match trigger {
         Trigger::Rules { evidence } => evidence.as_slice(),
         Trigger::Migration { .. } | Trigger::HardEnd | Trigger::Operator { .. } => &[],
-    };
+    }
+}
+
+fn breach(trigger: &Trigger) -> Draft {
+    let evidence = evidence(trigger);
+    let mut details: Vec<String> = evidence.iter().skip(1).map(|one| one.sentence.clone()).collect();
+    details.push("A rollback begins now: traffic is stopped, then the catalog is looked at.".to_owned());
+    Draft {
+        reason: evidence.first().map(reason),
+        ..Draft::new(NoticeEvent::BreachDetected, trigger.sentence(), details)
+    }
+}
+
+/// The rollback, and what it costs: told as soon as the catalog was looked at.
+fn started(window: &Window, class: Option<Class>, reasons: &[String]) -> Option<Draft> {
+    let trigger = &window.rollback.as_ref()?.trigger;
     let why = trigger.sentence();
-    let numbers = evidence.first().map(reason);
     let gates = counted(window.plan.rollback.gates.len(), "gate");
     let ladder: Vec<String> = (0..window.plan.rollback.rungs.len())
         .map(|rung| format!("{}. {}", rung + 1, method_words(window, rung).unwrap_or_default()))
         .collect();
     let mut plan = vec![format!("Traffic is stopped first ({gates}), then:")];
     plan.extend(ladder);
-    plan.push(format!("Budget: {:#}. You need not do anything now.", window.plan.rollback.budget));
-    vec![
-        Draft {
-            reason: numbers.clone(),
-            ..Draft::new(
-                NoticeEvent::BreachDetected,
-                why.clone(),
-                evidence.iter().skip(1).map(|one| one.sentence.clone()).collect(),
-            )
-        },
-        Draft { reason: numbers, ..Draft::new(NoticeEvent::RollbackStarted, format!("rolling back: {why}"), plan) },
-    ]
+    let nothing = if class == Some(Class::Irreversible) { "" } else { " You need not do anything now." };
+    plan.push(format!("Budget: {:#}.{nothing}", window.plan.rollback.budget));
+    plan.splice(0..0, costs(class, reasons));
+    let reason = evidence(trigger).first().map(reason);
+    Some(Draft { reason, ..Draft::new(NoticeEvent::RollbackStarted, format!("rolling back: {why}"), plan) })
+}
+
+/// What taking the migration back costs, in sentences.
+fn costs(class: Option<Class>, reasons: &[String]) -> Vec<String> {
+    let meaning = match class {
+        None => "What it costs is not known: the catalog could not be read.",
+        Some(Class::Reversible) => "It is reversible: nothing that was written is lost.",
+        Some(Class::Lossy) => "It is lossy: this leaves the live schema, and is kept:",
+        Some(Class::Irreversible) => {
+            "It is IRREVERSIBLE by statements: only a restore brings this back, so nothing is done without your approval:"
+        }
+    };
+    let shown = reasons.iter().take(COSTS_SHOWN).map(|one| format!("- {one}"));
+    let more = reasons.len().saturating_sub(COSTS_SHOWN);
+    let rest = (more > 0).then(|| format!("- and {more} more; `rollbackd plan` lists them"));
+    std::iter::once(meaning.to_owned()).chain(shown).chain(rest).collect()
 }
 
 fn approval(window: &Window, rung: usize) -> Draft {
-    Draft::new(
-        NoticeEvent::ApprovalRequired,
-        format!("{} waits for your approval", rung_words(window, rung)),
-        vec![
-            "Traffic is stopped meanwhile; waiting does not use up the budget.".to_owned(),
-            "rollbackd approve --reason '…'   or   rollbackd decline --reason '…'".to_owned(),
-        ],
-    )
+    let classified = window.rollback.as_ref().and_then(|rollback| rollback.classified.as_ref());
+    let mut details = classified.map(|(class, reasons)| costs(*class, reasons)).unwrap_or_default();
+    details.push("Traffic is stopped meanwhile; waiting does not use up the budget.".to_owned());
+    details.push("rollbackd approve --reason '…'   or   rollbackd decline --reason '…'".to_owned());
+    let summary = format!("{} waits for your approval", rung_words(window, rung));
+    Draft::new(NoticeEvent::ApprovalRequired, summary, details)
 }
 
 fn needs_operator(reason: &str, manual: &[String]) -> Draft {

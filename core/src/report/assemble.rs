@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::narrate::{Narrator, method, opener};
 use super::outcome::{self, Ending};
 use super::{
-    Attempt, AttemptResult, Backup, Check, Delivery, DeliveryState, Gate, GatePosition, NoticeLine, ProcessEnd,
+    Attempt, AttemptResult, Backup, Check, Costs, Delivery, DeliveryState, Gate, GatePosition, NoticeLine, ProcessEnd,
     Remains, Report, StepLine, Why,
 };
 use crate::baseline::Difference;
@@ -68,6 +68,7 @@ impl<'a> Assembly<'a> {
             headline: String::new(),
             summary: Vec::new(),
             class: None,
+            costs: None,
             started_at: at,
             hard_end,
             ended_at: None,
@@ -165,6 +166,9 @@ impl<'a> Assembly<'a> {
             | Record::ApprovalGiven { .. }
             | Record::Acknowledged { .. }
             | Record::PageRepeated => {}
+            Record::Classified { class, reasons } => {
+                self.report.costs = Some(Costs { class: *class, reasons: reasons.clone() })
+            }
         }
     }
 
@@ -248,7 +252,7 @@ impl<'a> Assembly<'a> {
     }
 
     fn inspected(&mut self, rung: usize, moment: Moment, outcome: &Outcome, at: Timestamp) {
-        let words = if let Finding::Difference { difference } = &outcome.finding {
+        let words = if let Finding::Difference { difference, .. } = &outcome.finding {
             self.report.remains = Some(remains(difference, at));
             difference.summary()
         } else {
@@ -380,7 +384,7 @@ impl<'a> Assembly<'a> {
         if let Some(last) = self.report.rungs.last_mut().filter(|last| by_rung && last.failure.is_none()) {
             last.result = AttemptResult::Recovered;
         }
-        self.report.class = outcome::class(&self.report.rungs);
+        self.report.class = outcome::class(&self.report.rungs, self.report.costs.as_ref());
         let ending = Ending { state, settled: self.settled, needed: self.needed, last_at: self.last_at };
         self.report.headline = ending.headline(&self.report);
         self.report.summary = ending.summary(&self.report);

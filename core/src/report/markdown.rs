@@ -4,7 +4,8 @@
 
 use super::narrate::{Level, rfc, span};
 use super::text::{block, code, escape, item, paragraph, push, table};
-use super::{Attempt, AttemptResult, Check, Class, DeliveryState, GatePosition, NoticeLine, Report};
+use super::{Attempt, AttemptResult, Check, DeliveryState, GatePosition, NoticeLine, Report};
+use crate::baseline::Class;
 use crate::run::step::{RemovalFinding, StepResult};
 
 /// Renders the whole report.
@@ -67,8 +68,12 @@ fn facts(out: &mut String, report: &Report) {
         let meaning = match class {
             Class::Reversible => "no row left the live schema",
             Class::Lossy => "rows left the live schema",
+            Class::Irreversible => "tables or columns from before the migration were destroyed by it",
         };
         fact("Class", format!("{}: {meaning}", class.as_str()));
+    }
+    if let Some(costs) = report.costs.as_ref().filter(|costs| !costs.reasons.is_empty()) {
+        fact("At stake", escape(&costs.reasons.join("; ")));
     }
     if let Some(backup) = &report.backup {
         fact("Backup", format!("{} ({})", code(&backup.directory), size(backup.bytes)));

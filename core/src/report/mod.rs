@@ -15,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Serialize, Serializer};
 
 pub use self::narrate::{Level, Line, Narrator};
+use crate::baseline::Class;
 use crate::judge::Evidence;
 use crate::plan::Severity;
 use crate::run::record::Entry;
@@ -61,6 +62,8 @@ pub struct Report {
     pub backup: Option<Backup>,
     /// Why it was rolled back.
     pub trigger: Option<Why>,
+    /// What taking the migration back would cost.
+    pub costs: Option<Costs>,
     /// The rungs that were tried, in order.
     pub rungs: Vec<Attempt>,
     /// What a person has to do, while an operator is needed: comments start with `--`, the rest are the commands.
@@ -81,24 +84,13 @@ pub struct Report {
     pub notices: Vec<NoticeLine>,
 }
 
-/// What the removal of tables means for their rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Class {
-    /// The removed tables held no rows.
-    Reversible,
-    /// Rows left the live schema with the tables.
-    Lossy,
-}
-
-impl Class {
-    /// The word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Reversible => "reversible",
-            Self::Lossy => "lossy",
-        }
-    }
+/// What taking the migration back would cost, as the first look showed it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Costs {
+    /// The class; absent when the catalog could not be read.
+    pub class: Option<Class>,
+    /// What makes it so, in words.
+    pub reasons: Vec<String>,
 }
 
 /// Where the backup is.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
+use crate::baseline::Class;
 use crate::judge::Verdict;
 use crate::plan::{Dispose, Method, Plan, Reach, Rung, Stage, TableChoice};
 use crate::run::record::{Entry, MigrationEnd, Origin, Record, WindowOutcome};
@@ -132,6 +133,10 @@ impl Narrator {
             }
             Record::Acknowledged { who, reason } => with(": ", &format!("{who} has taken charge"), reason),
             Record::PageRepeated => "people were paged again".to_owned(),
+            Record::Classified { class, reasons } => {
+                let class = class.map_or("of a class that cannot be told", Class::as_str);
+                with(": ", &format!("the rollback is {class}"), &reasons.join("; "))
+            }
             Record::WindowSettled { outcome, detail } => with(": ", settled(*outcome), detail),
             Record::NoticeOwed { notice } => format!("notice {} is owed", self.notice(&notice.id)),
             Record::NoticeDelivered { notice, channel } => {
@@ -164,6 +169,7 @@ impl Narrator {
             | Record::RulePaged { .. }
             | Record::HoldStarted { .. }
             | Record::PageRepeated
+            | Record::Classified { .. }
             | Record::NoticeDead { .. } => Level::Warning,
             Record::BreachDetected { .. }
             | Record::ApprovalRequested { .. }

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 
 use super::narrate::{rfc, span};
-use super::{Attempt, AttemptResult, Check, Class, GatePosition, Report};
+use super::{Attempt, AttemptResult, Check, Costs, GatePosition, Report};
+use crate::baseline::Class;
 use crate::baseline::counted;
 use crate::notice::compose::sentence;
 use crate::run::record::WindowOutcome;
@@ -96,8 +97,13 @@ fn removals(rungs: &[Attempt]) -> impl Iterator<Item = &RemovalFinding> {
     rungs.iter().filter(|rung| rung.work == Some(StepResult::Succeeded)).filter_map(|rung| rung.removal.as_ref())
 }
 
-/// Lossy as soon as one removed table held rows; reversible when all were counted and none did.
-pub(super) fn class(rungs: &[Attempt]) -> Option<Class> {
+/// Lossy as soon as one removed table held rows; reversible when all were counted and none did; irreversible when the
+/// migration had destroyed something.
+pub(super) fn class(rungs: &[Attempt], costs: Option<&Costs>) -> Option<Class> {
+    let foreseen = costs.and_then(|costs| costs.class);
+    if foreseen == Some(Class::Irreversible) {
+        return foreseen;
+    }
     let rows: Vec<Option<u64>> = removals(rungs).flat_map(|removal| &removal.tables).map(|table| table.rows).collect();
     if rows.iter().flatten().any(|rows| *rows > 0) {
         Some(Class::Lossy)

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 
 use self::story::{Story, at, check, difference, evidence, script_failed, shop};
 use super::*;
-use crate::baseline::{Difference, TableName};
+use crate::baseline::{Class, Difference, TableName};
 use crate::judge::Verdict;
 use crate::notice::NoticeEvent;
 use crate::plan::Stage;

@@ -92,6 +92,7 @@ impl State {
             | Record::HoldStarted { .. }
             | Record::HoldEnded { .. }
             | Record::BreachDetected { .. }
+            | Record::Classified { .. }
             | Record::RungStarted { .. }
             | Record::ApprovalRequested { .. }
             | Record::ApprovalGiven { .. }
@@ -165,6 +166,7 @@ impl State {
             | Record::RuleQuieted { .. }
             | Record::HoldStarted { .. }
             | Record::HoldEnded { .. }
+            | Record::Classified { .. }
             | Record::RungStarted { .. }
             | Record::ApprovalRequested { .. }
             | Record::ApprovalGiven { .. }
@@ -239,9 +241,13 @@ impl Window {
                     waited: SignedDuration::ZERO,
                     waiting_since: None,
                     approved: false,
+                    classified: None,
                     gates: vec![Gate::default(); self.plan.rollback.gates.len()],
                     attempts: Vec::new(),
                 });
+            }
+            Record::Classified { class, reasons } => {
+                self.rollback.iter_mut().for_each(|rollback| rollback.classified = Some((*class, reasons.clone())));
             }
             Record::RungStarted { rung } => self.rollback.iter_mut().for_each(|rollback| rollback.start_rung(*rung)),
             Record::ApprovalRequested { .. } => {
@@ -251,6 +257,8 @@ impl Window {
             Record::ApprovalGiven { .. } => self.rollback.iter_mut().for_each(|rollback| {
                 rollback.end_waiting(at);
                 rollback.approved = true;
+                // Much may have happened while it waited.
+                rollback.attempts.iter_mut().next_back().into_iter().for_each(|attempt| attempt.before = None);
             }),
             Record::RungFailed { reason, .. } => {
                 self.rollback.iter_mut().for_each(|rollback| rollback.end_rung(reason, at));
@@ -280,6 +288,8 @@ impl Rollback {
         self.attempts.push(Attempt {
             rung,
             before: None,
+            rows: Vec::new(),
+            way_back: Vec::new(),
             act: None,
             acts: 0,
             after: None,

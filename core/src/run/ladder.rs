@@ -11,7 +11,7 @@ use super::state::{Attempt, Inspection, Rollback, Window};
 use super::step::{Moment, Outcome, ReplayPolicy, Step, StepResult};
 use super::traffic::gates_closed;
 use crate::baseline::Difference;
-use crate::plan::Method;
+use crate::plan::{Method, Rung, TableChoice};
 
 /// How often a rung's work may be started again after interruptions.
 const ACTS_AT_MOST: u32 = 3;
@@ -78,30 +78,49 @@ fn between_rungs(window: &Window, rollback: &Rollback, last: Option<&Attempt>, n
         Next::Wait => {}
         Next::Failed(reason) => return operator(window, reason),
     }
-    let rung = last.map_or(0, |attempt| attempt.rung + 1);
-    if rung >= window.plan.rollback.rungs.len() {
+    let first = last.map_or(0, |attempt| attempt.rung + 1);
+    let rungs = window.plan.rollback.rungs.iter().enumerate().skip(first);
+    let Some(rung) = rungs.into_iter().find(|(_, rung)| concerns(rung, rollback)).map(|(place, _)| place) else {
         let why = last.and_then(|attempt| attempt.failure.as_deref()).unwrap_or("there is none");
         return operator(window, format!("every rung of the ladder has failed; the last: {why}"));
-    }
+    };
     if now >= budget_ends_at(window, rollback, now) {
         return operator(window, budget_spent(window));
     }
     Record::RungStarted { rung }
 }
 
-/// One rung: approval, look, act, look again, prove.
+/// Whether a rung has to do with why we roll back: `partial` takes only the tables that are to blame.
+fn concerns(rung: &Rung, rollback: &Rollback) -> bool {
+    match &rung.method {
+        Method::Tables(removal) => removal.tables != TableChoice::Implicated || rollback.trigger.implicated().is_some(),
+        Method::Script { .. } => true,
+    }
+}
+
+/// What the first look at the catalog shows of the costs.
+fn classified(attempt: &Attempt, seen: &Inspection) -> Record {
+    match seen {
+        Inspection::Seen(difference) => {
+            let (class, reasons) = difference.class(&attempt.rows);
+            Record::Classified { class: Some(class), reasons }
+        }
+        Inspection::Unseen(reason) => Record::Classified { class: None, reasons: vec![reason.clone()] },
+    }
+}
+
+/// Why a rung waits for somebody's word, if it does.
+fn waits_for_approval(window: &Window, rung: &Rung, before: &Difference) -> bool {
+    rung.needs_approval || window.plan.rollback.approve_always || !before.beyond_statements().is_empty()
+}
+
+/// One rung: look, approval, look again after it, act, look again, prove.
 fn rung_over(window: &Window, rollback: &Rollback, attempt: &Attempt, now: Timestamp) -> Next {
     let Some(rung) = window.plan.rollback.rungs.get(attempt.rung) else {
         return Next::Failed("the plan has no such rung".to_owned());
     };
     let place = attempt.rung;
     let budget_ends_at = budget_ends_at(window, rollback, now);
-    if (rung.needs_approval || window.plan.rollback.approve_always) && !rollback.approved {
-        return match rollback.waiting_since {
-            None => Next::record(Record::ApprovalRequested { rung: place }),
-            Some(_) => repeated_page(window, now).map_or(Next::Wait, Next::record),
-        };
-    }
     let spent = now >= budget_ends_at;
     let before = match &attempt.before {
         None if spent => return Next::Failed(budget_spent(window)),
@@ -109,9 +128,16 @@ fn rung_over(window: &Window, rollback: &Rollback, attempt: &Attempt, now: Times
             let step = Step::Inspect { rung: place, moment: Moment::Before };
             return Next::start(window, step, budget_ends_at.min(later(now, INSPECTION_TIME)));
         }
+        Some(seen) if rollback.classified.is_none() => return Next::record(classified(attempt, seen)),
         Some(Inspection::Unseen(reason)) => return Next::Failed(format!("the catalog could not be read: {reason}")),
         Some(Inspection::Seen(difference)) => difference,
     };
+    if waits_for_approval(window, rung, before) && !rollback.approved {
+        return match rollback.waiting_since {
+            None => Next::record(Record::ApprovalRequested { rung: place }),
+            Some(_) => repeated_page(window, now).map_or(Next::Wait, Next::record),
+        };
+    }
     let mut seen = before;
     if !before.is_empty() {
         let Some(act) = &attempt.act else {

@@ -65,7 +65,11 @@ fn removal_lines(window: &Window) -> Vec<String> {
         let mut lines =
             vec!["--    (The catalog could not be read; these are the tables that the plan names.)".to_owned()];
         let named = named_tables(window);
-        lines.extend(move_away(window, named.iter().map(|table| format!("ALTER TABLE IF EXISTS {}", table.sql()))));
+        lines.extend(move_away(
+            window,
+            &[],
+            named.iter().map(|table| format!("ALTER TABLE IF EXISTS {}", table.sql())),
+        ));
         return lines;
     };
     if difference.is_empty() {
@@ -80,7 +84,7 @@ fn removal_lines(window: &Window) -> Vec<String> {
     if let (Some(directory), true) = (&window.backup_directory, !difference.removed.is_empty()) {
         lines.push(format!("--    Restore what is missing from {directory} (pg_restore --table=… ) first."));
     }
-    lines.extend(move_away(window, difference.added.iter().filter_map(move_one)));
+    lines.extend(move_away(window, way_back(window), difference.added.iter().filter_map(move_one)));
     lines
 }
 
@@ -130,10 +134,18 @@ fn move_one(id: &ObjectId) -> Option<String> {
     Some(format!("ALTER {keyword} {}", TableName::new(&id.schema, &id.name).sql()))
 }
 
-/// One transaction that moves relations out of the way without destroying anything.
-fn move_away(window: &Window, moves: impl Iterator<Item = String>) -> Vec<String> {
+/// The statements that put back what was redefined or taken away, as of the newest look.
+fn way_back(window: &Window) -> &[String] {
+    let attempts = window.rollback.iter().flat_map(|rollback| rollback.attempts.iter().rev());
+    let mut seen = attempts.filter(|attempt| matches!(attempt.before, Some(Inspection::Seen(_))));
+    seen.next().map_or(&[], |attempt| attempt.way_back.as_slice())
+}
+
+/// One transaction that puts back what was redefined, and moves relations out of the way without destroying anything.
+fn move_away(window: &Window, back: &[String], moves: impl Iterator<Item = String>) -> Vec<String> {
     let schema = quote_identifier(&quarantine_schema(window.started_at));
-    let moves: Vec<String> = moves.map(|one| format!("{one} SET SCHEMA {schema};")).collect();
+    let back = back.iter().map(|one| format!("{};", one.trim_end()));
+    let moves: Vec<String> = back.chain(moves.map(|one| format!("{one} SET SCHEMA {schema};"))).collect();
     if moves.is_empty() {
         return Vec::new();
     }

@@ -70,11 +70,15 @@ impl Window {
                 self.gate_moved(gate, outcome, GatePosition::Reopened, GatePosition::OpenFailed);
             }
             Step::Inspect { moment, .. } if known => {
-                let seen = match (&outcome.finding, outcome.is_success()) {
-                    (Finding::Difference { difference }, true) => Inspection::Seen(difference.clone()),
-                    _ => Inspection::Unseen(outcome.detail.clone()),
-                };
+                let mut seen = Inspection::Unseen(outcome.detail.clone());
                 if let Some(attempt) = self.attempt_mut() {
+                    if let (Finding::Difference { difference, rows, way_back }, true) =
+                        (&outcome.finding, outcome.is_success())
+                    {
+                        seen = Inspection::Seen(difference.clone());
+                        attempt.rows.clone_from(rows);
+                        attempt.way_back.clone_from(way_back);
+                    }
                     match moment {
                         Moment::Before => attempt.before = Some(seen),
                         Moment::After => attempt.after = Some(seen),

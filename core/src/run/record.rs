@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::step::{Outcome, Step};
+use crate::baseline::Class;
 use crate::judge::{Evidence, Verdict};
 use crate::notice::Notice;
 use crate::plan::Plan;
@@ -125,6 +126,13 @@ pub enum Record {
     BreachDetected {
         /// Why.
         trigger: Trigger,
+    },
+    /// What taking the migration back costs, as the first look at the catalog shows it.
+    Classified {
+        /// The class; absent when the catalog could not be read.
+        class: Option<Class>,
+        /// What makes it so, in words.
+        reasons: Vec<String>,
     },
     /// A rung is tried.
     RungStarted {
@@ -302,6 +310,21 @@ impl Trigger {
 
     /// Every name that [`name`](Self::name) can return.
     pub const NAMES: [&'static str; 4] = ["rule", "migration", "hard_end", "operator"];
+
+    /// The tables to blame, each once, when every breached rule blames some.
+    pub fn implicated(&self) -> Option<Vec<String>> {
+        let Self::Rules { evidence } = self else { return None };
+        let mut tables: Vec<String> = Vec::new();
+        for one in evidence {
+            if one.implicates.is_empty() {
+                return None;
+            }
+            tables.extend(one.implicates.iter().cloned());
+        }
+        tables.sort();
+        tables.dedup();
+        (!tables.is_empty()).then_some(tables)
+    }
 
     /// The trigger in a sentence.
     pub fn sentence(&self) -> String {

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::record::{MigrationEnd, Origin, Process, Trigger, WindowOutcome};
 use super::step::{CheckResult, Outcome, Step};
-use crate::baseline::{Baseline, Difference};
+use crate::baseline::{Baseline, Class, Difference, RowCount};
 use crate::judge::Verdict;
 use crate::notice::Notice;
 use crate::plan::Plan;
@@ -218,6 +218,8 @@ pub struct Rollback {
     pub waiting_since: Option<Timestamp>,
     /// Whether the approval that was asked for has come.
     pub approved: bool,
+    /// What it costs, once the catalog was looked at: the class, when it could be seen, and what makes it so.
+    pub classified: Option<(Option<Class>, Vec<String>)>,
     /// The gates, in the plan's order.
     pub gates: Vec<Gate>,
     /// The rungs tried, in order; the last is the current one.
@@ -264,6 +266,10 @@ pub struct Attempt {
     pub rung: usize,
     /// What differed before it acted.
     pub before: Option<Inspection>,
+    /// The rows of the added tables at the last look, where they were counted.
+    pub rows: Vec<RowCount>,
+    /// The statements that would put everything back, as of the last look.
+    pub way_back: Vec<String>,
     /// How its work ended.
     pub act: Option<Outcome>,
     /// How often it was started.

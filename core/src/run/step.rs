@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
-use crate::baseline::{Baseline, Difference, TableName};
+use crate::baseline::{Baseline, Difference, RowCount, TableName};
 use crate::plan::Stage;
 
 /// A unit of work: journaled as started before it acts, and as ended after.
@@ -189,6 +189,12 @@ pub enum Finding {
     Difference {
         /// What differs.
         difference: Difference,
+        /// The rows of the added tables, where they were counted.
+        #[serde(default)]
+        rows: Vec<RowCount>,
+        /// The statements that would put everything back, in order.
+        #[serde(default)]
+        way_back: Vec<String>,
     },
     /// A process ended.
     Process {

@@ -1,6 +1,7 @@
 //! Each thing that the contract calls an error or a warning, found alone and underlined where it is.
 
 use super::*;
+use crate::config::model::{CheckKind, IntegrityPolicy};
 
 #[track_caller]
 fn only(text: &str, message: &str, underlined: &str) {
@@ -206,6 +207,56 @@ fn decisions_that_can_never_be_made() {
 }
 
 #[test]
+fn gates_that_could_stop_nothing() {
+    let gate =
+        |kind: &str| extended(&format!("[[rollback.gate]]\nname = \"g\"\ncanary = \"http://localhost/\"\n{kind}\n"));
+    let console = "postgres://admin@localhost/pgbouncer?sslmode=disable";
+    for good in [
+        "http = { stop = { url = \"http://localhost/stop\" }, start = { url = \"http://localhost/start\", method = \"PUT\" } }",
+        "postgres_sessions.roles = [\"shop app\", \"select\"]",
+        &format!("pgbouncer = {{ url = \"{console}\", database = \"shop\" }}"),
+        "postgrest = {}",
+        "postgrest.role = \"other\"",
+    ] {
+        only_accepted(&gate(good));
+    }
+    for proved in
+        ["postgres_sessions.roles = [\"a\"]", &format!("pgbouncer = {{ url = \"{console}\", database = \"shop\" }}")]
+    {
+        only_accepted(&extended(&format!("[[rollback.gate]]\nname = \"g\"\n{proved}\n")));
+    }
+    is_warning(
+        &extended("[[rollback.gate]]\nname = \"g\"\npostgrest = {}\n"),
+        "nothing proves that this gate stops traffic",
+        "[[rollback.gate]]",
+    );
+    is_error(&gate("postgres_sessions.roles = []"), "this gate stops nobody", "[]");
+    is_error(
+        &gate("postgres_sessions.roles = [\"a\", \"a\"]"),
+        "the role `a` is named twice in `rollback.gate.postgres_sessions.roles`",
+        "\"a\"",
+    );
+    is_error(
+        &gate("pgbouncer = { url = \"postgres://admin@localhost/shop?sslmode=disable\", database = \"shop\" }"),
+        "this URL does not lead to pgbouncer's admin console",
+        "\"postgres://*****@localhost/shop?sslmode=disable\"",
+    );
+    is_error(
+        &gate(&format!("pgbouncer = {{ url = \"{console}\", database = \"pgbouncer\" }}")),
+        "the admin console cannot be disabled",
+        "\"pgbouncer\"",
+    );
+    is_error(&gate("http.stop.url = \"http://localhost/stop\""), "`start` is missing in [rollback.gate.http]", "http");
+    is_error(
+        &gate(
+            "http = { stop = { url = \"http://localhost/\", methd = \"PUT\" }, start = { url = \"http://localhost/\" } }",
+        ),
+        "unknown key `methd` in [rollback.gate.http.stop]",
+        "methd",
+    );
+}
+
+#[test]
 fn what_is_not_in_this_version_is_said_so() {
     let not_yet = |what: &str| format!("{what} is not available in this version");
     for kind in ["prometheus", "log"] {
@@ -226,15 +277,8 @@ fn what_is_not_in_this_version_is_said_so() {
         let text = edited("kind = \"tables\"", &format!("kind = \"{kind}\""));
         is_error(&text, &not_yet(&format!("`rollback.rung.kind` = `{kind}`")), &format!("\"{kind}\""));
     }
-    for gate in ["http", "postgres_sessions", "pgbouncer", "postgrest"] {
-        let text =
-            extended(&format!("[[rollback.gate]]\nname = \"g\"\ncanary = \"http://localhost/\"\n{gate} = {{}}\n"));
-        is_error(&text, &not_yet(&format!("`{gate}`")), gate);
-    }
-    for kind in ["error_log", "catalog"] {
-        let text = extended(&format!("[[verify]]\nkind = \"{kind}\"\n"));
-        is_error(&text, &not_yet(&format!("`verify.kind` = `{kind}`")), &format!("\"{kind}\""));
-    }
+    let error_log = extended("[[verify]]\nkind = \"error_log\"\n");
+    is_error(&error_log, &not_yet("`verify.kind` = `error_log`"), "\"error_log\"");
     for format in ["slack", "discord", "teams", "pagerduty"] {
         let text = extended(&format!(
             "[[contact]]\nrole = \"x\"\nwebhook = [{{ url = \"https://x.example\", format = \"{format}\" }}]\n"
@@ -242,8 +286,30 @@ fn what_is_not_in_this_version_is_said_so() {
         is_error(&text, &not_yet(&format!("`contact.webhook.format` = `{format}`")), &format!("\"{format}\""));
     }
     is_error(&extended("[heartbeat]\nevery = \"30s\"\n"), &not_yet("`heartbeat`"), "heartbeat");
-    let tolerance = extended("[[verify]]\nkind = \"integrity\"\ntables = { posts = { tolerance = 0.01 } }\n");
-    is_error(&tolerance, &not_yet("`tolerance`"), "tolerance");
+}
+
+#[test]
+fn tolerances() {
+    let policy =
+        |policy: &str| extended(&format!("[[verify]]\nkind = \"integrity\"\ntables = {{ posts = {policy} }}\n"));
+    let accepted = |text: &str| {
+        let loaded = read_plain(&policy(text)).expect("accepted");
+        let tables =
+            loaded.config.checks.into_iter().find_map(|check| {
+                if let CheckKind::Integrity { tables, .. } = check.kind { Some(tables) } else { None }
+            });
+        tables.and_then(|tables| tables.into_values().next()).expect("a policy")
+    };
+    for (text, share) in [("{ tolerance = 0.01 }", 0.01), ("{ tolerance = 0 }", 0.0), ("{ tolerance = 1 }", 1.0)] {
+        assert_eq!(accepted(text), IntegrityPolicy::Tolerance(share));
+    }
+    assert_eq!(accepted("\"exact\""), IntegrityPolicy::Exact);
+    for wrong in ["1.01", "-0.01", "10"] {
+        is_error(&policy(&format!("{{ tolerance = {wrong} }}")), "`tolerance` is out of range", wrong);
+    }
+    is_error(&policy("{ tolerance = nan }"), "`verify.tables.posts.tolerance` is out of range", "nan");
+    is_error(&policy("{ tolerance = \"1%\" }"), "`verify.tables.posts.tolerance` has the wrong type", "\"1%\"");
+    is_error(&policy("{}"), "`tolerance` is missing in [verify.tables.posts]", "{}");
 }
 
 #[test]

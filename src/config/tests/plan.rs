@@ -14,6 +14,19 @@ file.path = "/run/it's here/maintenance"
 [[rollback.gate]]
 name = "service"
 command = { stop = ["sh", "-c", "exit 0"], start = ["sh", "./up", { env = "MIGRATION" }] }
+[[rollback.gate]]
+name = "proxy"
+http.stop = { url = "https://u:hunter2@h/stop?key=hunter2", headers = { X-Key = "hunter2" }, body = "hunter2" }
+http.start = { url = "https://h/start", method = "PUT" }
+[[rollback.gate]]
+name = "sessions"
+postgres_sessions.roles = ["it's \"odd\"", "select"]
+[[rollback.gate]]
+name = "pooler"
+pgbouncer = { url = "postgres://u:hunter2@localhost:6432/pgbouncer", database = "a\"b" }
+[[rollback.gate]]
+name = "rest"
+postgrest = {}
 [[verify]]
 kind = "sql"
 query = "select true"

@@ -39,6 +39,8 @@ fn literal_secrets_are_masked_in_the_lines_that_are_drawn() {
         "[[signal]]\nname = \"x\"\n[signal.postgres]\nurl = \"postgres://u:hun@hunter2/x?@h/x\"\n",
         "[[signal]]\nname = \"x\"\n[signal.postgres]\nurl = \"postgres://u:5?hunter2@h/x\"\n",
         "[[signal]]\nname = \"x\"\n[signal.postgres]\nurl = \"u:hunter2@h/x\"\n",
+        "[[rollback.gate]]\nname = \"x\"\nhttp.stop = { url = \"https://u:hunter2@h\", headers = { X = \"hunter2\" }, body = \"hunter2\", x = 1 }\n",
+        "[[rollback.gate]]\nname = \"x\"\npgbouncer = { url = \"postgres://u:hunter2@h/shop\", database = \"x\" }\n",
         "[[contact]]\nrole = \"x\"\nwebhook = [{ url = \"https://h/x\", secret = \"hunter2\" }]\n",
         "[[verify]]\nkind = \"auth\"\nurl = \"x\"\nemail = \"hunter2\"\npassword = \"hunter2\"\n",
         "secret = \"hunter2\"\n[unclosed\n",

@@ -178,6 +178,7 @@ impl Outside {
                     catalog: Catalog::default(),
                     counts: Vec::new(),
                     identities: Vec::new(),
+                    prints: Vec::new(),
                 }),
             },
             Step::ReadGate { .. } => Finding::Gate { prior: "open".to_owned() },
@@ -189,7 +190,11 @@ impl Outside {
                     name: "pages".to_owned(),
                 };
                 let added = if self.migrated.load(Ordering::SeqCst) { vec![page()] } else { Vec::new() };
-                Finding::Difference { difference: Difference { added, ..Difference::default() } }
+                Finding::Difference {
+                    difference: Difference { added, ..Difference::default() },
+                    rows: Vec::new(),
+                    way_back: Vec::new(),
+                }
             }
             Step::Preflight
             | Step::Migrate

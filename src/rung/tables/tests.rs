@@ -455,7 +455,8 @@ async fn tables_of_the_same_name_find_room_in_the_quarantine() {
     // The same window again, as when the migration ran on after an earlier rung.
     world.fixture.sql("create table items (id serial primary key)").await;
     world.removed(&added(QUARANTINE)).await;
-    let count = format!("select count(*) from pg_tables where schemaname = '{SCHEMA}' and tablename <> 'rollbackd_undo'");
+    let count =
+        format!("select count(*) from pg_tables where schemaname = '{SCHEMA}' and tablename <> 'rollbackd_undo'");
     assert_eq!(world.fixture.number(&count).await, 3);
 }
 
@@ -529,6 +530,7 @@ async fn a_server_that_goes_away_and_comes_back_is_waited_for() {
         catalog: rollbackd_core::baseline::Catalog::default(),
         counts: Vec::new(),
         identities: Vec::new(),
+        prints: Vec::new(),
     };
     let started = "2026-11-22T02:00:00Z".parse().expect("a time");
     // It works while a lock is held, loses its server with the holder, and ends its work at the next one.

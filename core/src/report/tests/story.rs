@@ -136,6 +136,7 @@ impl Story {
             server_version: "15.18".to_owned(),
             catalog: Catalog::default(),
             identities: Vec::new(),
+            prints: Vec::new(),
             counts: vec![],
         });
         let directory = "/srv/shop/backups/pre-migration-20261122T020033Z".to_owned();
@@ -233,7 +234,10 @@ pub(super) fn difference(tables: &[&str]) -> Difference {
 }
 
 pub(super) fn seen(difference: &Difference) -> Outcome {
-    Outcome::succeeded(difference.summary(), Finding::Difference { difference: difference.clone() })
+    Outcome::succeeded(
+        difference.summary(),
+        Finding::Difference { difference: difference.clone(), rows: Vec::new(), way_back: Vec::new() },
+    )
 }
 
 pub(super) fn script_failed() -> Outcome {

@@ -177,7 +177,7 @@ fn an_approval_is_waited_for_at_every_rung() {
     };
     setup.plan.rollback.approve_always = true;
     let world = World::run(setup);
-    let ladder = "rung1 ask yes inspect+ act+ inspect+ failed1 rung2 ask yes inspect+ act+ inspect+";
+    let ladder = "rung1 inspect+ ask yes inspect+ act+ inspect+ failed1 rung2 inspect+ ask yes inspect+ act+ inspect+";
     assert_eq!(world.ladder(), format!("{STOPPED} {ladder} {RESUMED}"));
     let told = "window.opened breach.detected rollback.started approval.required rung.failed approval.required";
     assert_eq!(world.told("Operations"), format!("{told} rollback.recovered"));
@@ -188,7 +188,7 @@ fn an_approval_is_waited_for_at_the_rungs_that_need_it() {
     let mut setup = Setup { script: Script::Lies, deeds: vec![(When::Waiting, Ask::Approve)], ..broken() };
     setup.plan.rollback.rungs[1].needs_approval = true;
     let world = World::run(setup);
-    let ladder = "rung1 inspect+ act+ inspect+ failed1 rung2 ask yes inspect+ act+ inspect+";
+    let ladder = "rung1 inspect+ act+ inspect+ failed1 rung2 inspect+ ask yes inspect+ act+ inspect+";
     assert_eq!(world.ladder(), format!("{STOPPED} {ladder} {RESUMED}"));
 }
 
@@ -197,7 +197,11 @@ fn a_rung_that_is_declined_makes_room_for_the_next() {
     let mut setup = Setup { deeds: vec![(When::Waiting, Ask::Decline), (When::Waiting, Ask::Decline)], ..broken() };
     setup.plan.rollback.approve_always = true;
     let world = World::run(setup);
-    assert!(world.ladder().starts_with(&format!("{STOPPED} rung1 ask failed1 rung2 ask failed2 operator")));
+    assert!(
+        world
+            .ladder()
+            .starts_with(&format!("{STOPPED} rung1 inspect+ ask failed1 rung2 inspect+ ask failed2 operator"))
+    );
     assert_eq!(failed(0, &world), "declined by ana: because");
     assert!(world.all_closed());
 }

@@ -106,9 +106,10 @@ impl World {
                 }
                 said(!sticks, "opening the gate", Finding::Nothing)
             }
-            Step::Inspect { .. } => {
-                Outcome::succeeded("the catalog was read", Finding::Difference { difference: self.difference() })
-            }
+            Step::Inspect { .. } => Outcome::succeeded(
+                "the catalog was read",
+                Finding::Difference { difference: self.difference(), rows: Vec::new(), way_back: Vec::new() },
+            ),
             Step::Act { rung } => self.act(*rung),
             Step::Verify { stage } => self.verify(*stage),
         }
@@ -177,6 +178,7 @@ impl World {
             catalog: self.catalog(),
             counts,
             identities: Vec::new(),
+            prints: Vec::new(),
         }
     }
 

@@ -204,11 +204,14 @@ fn outcome(step: &Step, result: u8, finding: u8, now: Timestamp) -> Outcome {
                 catalog: Catalog::default(),
                 counts: vec![],
                 identities: vec![],
+                prints: vec![],
             };
             Finding::Backup { directory: "b".to_owned(), bytes: 1, baseline: Arc::new(baseline) }
         }
         Step::ReadGate { .. } => Finding::Gate { prior: "as it was".to_owned() },
-        Step::Inspect { .. } => Finding::Difference { difference: difference(finding % 3) },
+        Step::Inspect { .. } => {
+            Finding::Difference { difference: difference(finding % 3), rows: Vec::new(), way_back: Vec::new() }
+        }
         Step::Preflight
         | Step::Migrate
         | Step::EndProcess { .. }

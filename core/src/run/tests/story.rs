@@ -173,6 +173,9 @@ fn word(record: &Record, steps: &mut BTreeMap<u64, String>) -> Option<String> {
         Record::WindowSettled { outcome, .. } => format!("{outcome:?}").to_lowercase(),
         Record::NoticeDead { .. } => "dead".to_owned(),
         Record::NoticeCancelled { .. } => "unneeded".to_owned(),
-        Record::ProcessStarted { .. } | Record::NoticeOwed { .. } | Record::NoticeDelivered { .. } => return None,
+        Record::ProcessStarted { .. }
+        | Record::Classified { .. }
+        | Record::NoticeOwed { .. }
+        | Record::NoticeDelivered { .. } => return None,
     })
 }
