@@ -21,7 +21,7 @@ use tokio_postgres::{Client, IsolationLevel};
 
 pub(crate) use self::holders::Blocker;
 pub(crate) use self::ladder::{Fate, Gone, Rung, Would};
-pub(crate) use self::objects::{Difference as ObjectDifference, How};
+pub(crate) use self::objects::{How, ObjectDifference};
 pub(crate) use self::rows::Rows;
 use crate::config::model::Config;
 use crate::postgres::removal::preview::LiveKey;

@@ -1,11 +1,11 @@
 //! The difference to the baseline as one list.
 
-use rollbackd_core::baseline::{self, ObjectId};
+use rollbackd_core::baseline::{Difference, ObjectId, ObjectKind};
 use serde::Serialize;
 
 /// An object that is not as the baseline has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Difference {
+pub(crate) struct ObjectDifference {
     /// What happened to it.
     pub(crate) how: How,
     /// Which: as it is called in the baseline when it is in it.
@@ -51,21 +51,21 @@ impl How {
 }
 
 /// All of it.
-pub(super) fn of(difference: &baseline::Difference) -> Vec<Difference> {
-    let one = |how, id: &ObjectId| Difference { how, id: id.clone(), words: id.to_string(), before: None, after: None };
+pub(super) fn of(difference: &Difference) -> Vec<ObjectDifference> {
+    let one = |how, id: &ObjectId| ObjectDifference { how, id: id.clone(), words: id.to_string(), before: None, after: None };
     let added = difference.added.iter().map(|id| one(How::Added, id));
     let removed = difference.removed.iter().map(|id| one(How::Removed, id));
     let changed = difference.changed.iter().map(|change| {
         let (before, after) = (Some(change.before.clone()), Some(change.after.clone()));
-        Difference { before, after, ..one(How::Changed, &change.id) }
+        ObjectDifference { before, after, ..one(How::Changed, &change.id) }
     });
     let renamed = difference.renamed.iter().map(|rename| {
         let (before, after) = (Some(rename.from.to_string()), Some(rename.to.to_string()));
-        Difference { before, after, ..one(How::Renamed, &rename.from) }
+        ObjectDifference { before, after, ..one(How::Renamed, &rename.from) }
     });
     let replaced = difference.replaced.iter().map(|table| {
         let id = ObjectId {
-            kind: baseline::ObjectKind::Table,
+            kind: ObjectKind::Table,
             schema: table.schema.clone(),
             of: None,
             name: table.name.clone(),

@@ -129,7 +129,7 @@ impl Course<'_> {
         for (at, members) in batches.iter().enumerate() {
             let first = at == 0;
             let mut sql = if first && (!drops || !kept.is_empty()) { opening.clone() } else { Vec::new() };
-            let mut way = |part: &[String]| if first { part.to_vec() } else { Vec::new() };
+            let way = |part: &[String]| if first { part.to_vec() } else { Vec::new() };
             if drops {
                 let collateral = self.collateral().into_iter().filter(|_| first);
                 sql.extend(collateral);
