@@ -18,13 +18,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::alarm::Alarm;
-use crate::config::model::{Config, Database};
+use crate::config::model::Config;
 use crate::driver::snapshot::{Call, Snapshot};
 use crate::driver::world::World;
 use crate::driver::{Driver, End, Inbox, Openings, Parts};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
-use crate::postgres::session::{ConnectError, Session};
+use crate::postgres::pinned::Pinned;
+use crate::postgres::session::Session;
 use crate::{clock, frozen, server, signal, systemd};
 
 /// How long tasks may take to end after they were asked to.
@@ -71,6 +72,7 @@ impl Runtime {
         let plan = Arc::new(config.plan(&host_name()));
         let metrics = Arc::new(Metrics::new(&plan)?);
         let world = World::new(Arc::clone(&config)).map_err(|reason| anyhow!(reason))?;
+        let pinned = world.pinned().clone();
         let parts = Parts {
             plan: Arc::clone(&plan),
             openings: if used == Use::Foreground { None } else { openings(&plan, &config)? },
@@ -97,7 +99,9 @@ impl Runtime {
         let reader = signal::Reader::new(Arc::clone(&config)).map_err(|reason| anyhow!(reason))?;
         signal::schedule::start(Arc::new(reader), &config, &tracker, &services, read);
         let (database_seen, database) = watch::channel(Err("the database was not asked yet".to_owned()));
-        tracker.spawn(watch_database(config.database.clone(), database_seen, services.clone()));
+        tracker.spawn(keep_sessions(pinned.clone(), snapshots.clone()));
+        tracker.spawn(pinned.clone().tend(services.clone()));
+        tracker.spawn(watch_database(pinned, database_seen, services.clone()));
         if used != Use::Foreground {
             tracker.spawn(systemd::follow(snapshots.clone(), services.clone()));
             let alarm = Alarm::start(pulsing).await.context("the alarm clock cannot be started")?;
@@ -195,13 +199,14 @@ fn openings(plan: &Plan, config: &Config) -> anyhow::Result<Option<Openings>> {
 }
 
 /// Looks whether the database answers, again and again, and says when that changes.
-async fn watch_database(database: Database, seen: watch::Sender<Result<(), String>>, cancel: CancellationToken) {
+async fn watch_database(pinned: Pinned, seen: watch::Sender<Result<(), String>>, cancel: CancellationToken) {
     let (slow, fast) = DATABASE_EVERY;
     loop {
-        let now = match Session::connect(&database).await {
-            Ok(_session) => Ok(()),
-            Err(ConnectError::Down { reason } | ConnectError::Mistake { reason }) => {
-                Err(format!("the database does not answer: {reason}"))
+        let now = match Session::connect(pinned.database()).await {
+            Ok(_session) => pinned.shortage().map_or(Ok(()), Err),
+            Err(error) => {
+                let kept = pinned.shortage().map(|shortage| format!("; {shortage}")).unwrap_or_default();
+                Err(format!("the database does not answer: {}{kept}", error.reason()))
             }
         };
         seen.send_if_modified(|known| {
@@ -219,6 +224,18 @@ async fn watch_database(database: Database, seen: watch::Sender<Result<(), Strin
         tokio::select! {
             () = cancel.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Has database sessions kept open while a window is: from its opening, or from a start that finds it open, until it is
+/// settled. Ends with the driver.
+async fn keep_sessions(pinned: Pinned, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
+    loop {
+        let open = snapshots.borrow_and_update().state.window.is_some();
+        pinned.keep(open);
+        if snapshots.changed().await.is_err() {
+            return;
         }
     }
 }

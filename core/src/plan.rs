@@ -214,6 +214,11 @@ pub enum Method {
     },
     /// Removes tables that the migration added, and puts back what it redefined.
     Tables(Removal),
+    /// Runs a SQL file in one transaction. What it holds is kept with the configuration, not here: it may be secret.
+    Sql {
+        /// The file as it was named.
+        file: String,
+    },
 }
 
 /// Which tables to remove, how, and what is put back with them.
@@ -372,6 +377,7 @@ impl Method {
         match self {
             Self::Script { .. } => "script",
             Self::Tables(removal) => removal.kind(),
+            Self::Sql { .. } => "sql",
         }
     }
 }

@@ -18,6 +18,7 @@ use super::client::Unanswered;
 use super::output::Terminal;
 use super::place::{self, Place};
 use super::{Exit, Json, Stop};
+use crate::postgres::pinned::Pinned;
 use crate::server::view::unify_times;
 use crate::verify::{self, Context};
 
@@ -41,8 +42,10 @@ struct Answer {
 pub(super) async fn run(path: &Path, arguments: Arguments, terminal: &mut Terminal) -> anyhow::Result<Exit> {
     let config = place::load(path)?;
     let baseline = newest_baseline(&Place::of(path)?).await?;
+    let pinned = Pinned::new(&config.database);
     let context = Context {
         config: &config,
+        pinned: &pinned,
         baseline: baseline.as_ref().map(|(baseline, _)| &**baseline),
         backup: baseline.as_ref().map(|(_, backup)| Path::new(backup)),
     };

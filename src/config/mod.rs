@@ -18,9 +18,11 @@ pub(crate) mod redact;
 mod reference;
 mod rollback;
 mod rule;
+pub(crate) mod rung;
 mod scalar;
 mod section;
 mod signal;
+mod sql;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -28,6 +30,7 @@ pub mod veil;
 mod verify;
 mod window;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -80,13 +83,14 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
         let line = before.split(|byte| *byte == b'\n').count();
         unreadable(format!("the configuration is not UTF-8: line {line} holds a byte that is not text"))
     })?;
-    read(text, path, &|name| std::env::var_os(name), false)
+    read(text, path, &|name| std::env::var_os(name), None)
 }
 
 /// Reads the text of a configuration that a window froze. `path` is where it was read from at first: relative paths start
-/// there. A script or program that has gone since then is only a warning, so that the other rungs can still be tried.
-pub fn load_text(source: String, path: &Path) -> Result<Loaded, Problems> {
-    read(source, path, &|name| std::env::var_os(name), true)
+/// there. A script or program that has gone since then is only a warning, so that the other rungs can still be tried. SQL
+/// files are not read again: `files` holds what was in them, by the names they have in the text.
+pub fn load_text(source: String, path: &Path, files: &BTreeMap<String, String>) -> Result<Loaded, Problems> {
+    read(source, path, &|name| std::env::var_os(name), Some(files))
 }
 
 /// Reads a text with everything outside it given.
@@ -94,12 +98,12 @@ fn read(
     text: String,
     path: &Path,
     variable: &dyn Fn(&str) -> Option<OsString>,
-    frozen: bool,
+    kept: Option<&BTreeMap<String, String>>,
 ) -> Result<Loaded, Problems> {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let directory = absolute.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned);
     let (parsed, syntax) = DeTable::parse_recoverable(&text);
-    let document = Document::new(&text, Surroundings { directory: &directory, variable, frozen });
+    let document = Document::new(&text, Surroundings { directory: &directory, variable, kept });
     let parts = parts(Section::top(&document, parsed.get_ref()));
     let veil = document.veil();
     let (mut problems, secrets) = document.into_findings();
@@ -112,9 +116,22 @@ fn read(
         return Err(Problems::new(path, &text, &secrets, errors.into_iter().chain(warnings).collect()));
     };
     let warnings = Problems::new(path, &text, &secrets, warnings);
-    let sha256 = format!("{:x}", Sha256::digest(text.as_bytes()));
+    let sha256 = fingerprint(&text, &rung::files(&parts.rollback.rungs));
     let source = Arc::new(Secret::new(text));
     Ok(Loaded { config: Config { path: absolute, directory, source, sha256, veil, ..parts }, warnings })
+}
+
+/// What tells this configuration from any other: the hash of its text and of the SQL files that it names.
+fn fingerprint(text: &str, files: &BTreeMap<String, String>) -> String {
+    let mut hash = Sha256::new_with_prefix(text.as_bytes());
+    for (name, text) in files {
+        // Neither a name nor SQL holds a zero byte.
+        for part in [name, text] {
+            hash.update([0]);
+            hash.update(part.as_bytes());
+        }
+    }
+    format!("{:x}", hash.finalize())
 }
 
 /// Problems of the syntax, and those others that hold whatever the broken lines were meant to say.

@@ -17,6 +17,7 @@ use rollbackd_core::plan::{
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+pub use super::sql::{Script, Statement};
 use super::veil::Veil;
 
 /// A value that is never shown. `Debug` prints `***`.
@@ -462,6 +463,13 @@ pub enum Method {
         command: Command,
         /// `idempotent`.
         idempotent: bool,
+    },
+    /// `kind = "sql"`.
+    Sql {
+        /// `file`, as written.
+        file: String,
+        /// What it held when the configuration was read.
+        script: Script,
     },
     /// `kind = "tables"`.
     Tables {

@@ -155,6 +155,7 @@ fn rung(rung: &Rung) -> plan::Rung {
         Method::Script { command, idempotent } => {
             plan::Method::Script { command: command.shown.clone(), idempotent: *idempotent }
         }
+        Method::Sql { file, .. } => plan::Method::Sql { file: file.clone() },
         Method::Tables { tables, dispose, on_blocked, reach } => plan::Method::Tables(Removal {
             tables: tables.clone(),
             dispose: *dispose,

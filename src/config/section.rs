@@ -6,6 +6,7 @@
 //! everything.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::ops::Range;
 use std::path::Path;
@@ -26,9 +27,9 @@ pub(super) struct Surroundings<'a> {
     pub(super) directory: &'a Path,
     /// Reads an environment variable.
     pub(super) variable: &'a dyn Fn(&str) -> Option<OsString>,
-    /// Whether this is the copy that a window froze. A file that has gone since then fails the step that needs it,
-    /// and must not keep a rollback under way from going on.
-    pub(super) frozen: bool,
+    /// Set when this is the copy that a window froze, to the SQL files that were frozen with it. Another file that has
+    /// gone since then fails the step that needs it, and must not keep a rollback under way from going on.
+    pub(super) kept: Option<&'a BTreeMap<String, String>>,
 }
 
 /// The text, what it may refer to, and what was found wrong with it so far.
@@ -57,7 +58,7 @@ impl<'a> Document<'a> {
 
     /// Takes note that something is not on this machine: a problem, but only a warning in a frozen copy.
     pub(super) fn report_absent(&self, mut problem: Problem) {
-        if self.surroundings.frozen {
+        if self.surroundings.kept.is_some() {
             problem.weight = Weight::Warning;
         }
         self.report(problem);

@@ -5,7 +5,7 @@
 //! as root: started by root, it runs as the system's `postgres` user.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -195,7 +195,13 @@ impl Cluster {
         }
         let made = self.run(&mut command).await;
         std::fs::remove_file(&password_file).map_err(|error| format!("{}: {error}", password_file.display()))?;
-        made
+        made?;
+        // In the file and not on the command line, so that `alter system` can change them.
+        let settings = data.join("postgresql.conf");
+        let mut file =
+            File::options().append(true).open(&settings).map_err(|e| format!("{}: {e}", settings.display()))?;
+        file.write_all(b"max_connections = 200\nautovacuum_naptime = 1h\n")
+            .map_err(|error| format!("{}: {error}", settings.display()))
     }
 
     /// A program of the server, as the user that may run it.
@@ -239,8 +245,6 @@ impl Cluster {
             "fsync=off".to_owned(),
             "synchronous_commit=off".to_owned(),
             "shared_buffers=32MB".to_owned(),
-            "max_connections=200".to_owned(),
-            "autovacuum_naptime=1h".to_owned(),
         ] {
             command.arg("-c").arg(setting);
         }

@@ -274,6 +274,7 @@ fn rung_kind(plan: Option<&Plan>, rung: usize) -> &'static str {
     match plan.and_then(|plan| plan.rollback.rungs.get(rung)).map(|rung| &rung.method) {
         Some(Method::Script { .. }) => "the script",
         Some(Method::Tables(_)) => "the built-in removal",
+        Some(Method::Sql { .. }) => "the SQL file",
         None => "a rung",
     }
 }

@@ -10,13 +10,14 @@ use std::time::Duration;
 use rollbackd_core::notice::Notice;
 use rollbackd_core::plan::TableChoice;
 use rollbackd_core::run::record::Process;
-use rollbackd_core::run::state::Window;
+use rollbackd_core::run::state::{Attempt, Inspection, Window};
 use rollbackd_core::run::step::{CheckResult, Finding, Outcome, Step};
 use tokio::sync::mpsc;
 
 use super::adapters::{Adapters, Assignment, Attempted, Boxed, OtherStep};
-use crate::config::model::{Command, Config, Gate, Method, Secret};
+use crate::config::model::{Command, Config, Gate, Method, Script, Secret};
 use crate::notify::Sender;
+use crate::postgres::pinned::Pinned;
 use crate::process::{self, Ended, How};
 use crate::{backup, gate, preflight, rung, verify};
 
@@ -28,6 +29,7 @@ const STEP: &str = "ROLLBACKD_STEP";
 pub struct World {
     config: Arc<Config>,
     sender: Sender,
+    pinned: Pinned,
 }
 
 impl World {
@@ -37,13 +39,19 @@ impl World {
     /// What is wrong with the TLS or mail settings.
     pub fn new(config: Arc<Config>) -> Result<Self, String> {
         let sender = Sender::new(&config)?;
-        Ok(Self { config, sender })
+        let pinned = Pinned::new(&config.database);
+        Ok(Self { config, sender, pinned })
+    }
+
+    /// The database sessions that steps borrow; somebody has to [tend](Pinned::tend) them.
+    pub const fn pinned(&self) -> &Pinned {
+        &self.pinned
     }
 
     async fn step(&self, assignment: Assignment) -> Outcome {
         let Assignment { window, number, step, within, stop, other, started } = assignment;
         match step {
-            Step::Preflight => checks(preflight::run(&self.config, within).await, "preflight check"),
+            Step::Preflight => checks(self.preflight(within).await, "preflight check"),
             Step::Backup => backup::take(&self.config, window.started_at, within, &stop).await,
             Step::Migrate => {
                 let Some(command) = &self.config.window.command else {
@@ -73,7 +81,7 @@ impl World {
                 None => Outcome::failed(NO_SUCH_GATE),
             },
             Step::Inspect { moment, .. } => match &window.baseline {
-                Some(baseline) => rung::inspect::run(&self.config, baseline, moment, within).await,
+                Some(baseline) => rung::inspect::run(&self.config, &self.pinned, baseline, moment, within).await,
                 None => Outcome::failed(NO_BASELINE),
             },
             Step::Act { rung } => match self.config.rollback.rungs.get(rung).map(|rung| &rung.method) {
@@ -82,14 +90,29 @@ impl World {
                     rung::script::act(spec, &stop, tell(started)).await
                 }
                 Some(Method::Tables { .. }) => self.tables(&window, rung, within).await,
+                Some(Method::Sql { file, script }) => self.sql(&window, file, script, within).await,
                 None => Outcome::failed("the configuration has no such rung"),
             },
             Step::Verify { stage } => {
-                let backup = window.backup_directory.as_deref().map(Path::new);
-                let context = verify::Context { config: &self.config, baseline: window.baseline.as_deref(), backup };
+                let (baseline, backup) =
+                    (window.baseline.as_deref(), window.backup_directory.as_deref().map(Path::new));
+                let context = verify::Context { config: &self.config, pinned: &self.pinned, baseline, backup };
                 checks(verify::run(context, stage, within).await, "check")
             }
         }
+    }
+
+    /// The checks; and the connections that are kept while the window is open must be there.
+    async fn preflight(&self, within: Duration) -> Vec<CheckResult> {
+        let mut results = preflight::run(&self.config, within).await;
+        let database = results.iter_mut().find(|check| check.name == "database" && check.passed);
+        if let Some(database) = database.filter(|database| database.detail != preflight::SKIPPED)
+            && let Err(reason) = self.pinned.ready(2 * self.config.database.connect_timeout).await
+        {
+            database.passed = false;
+            database.detail = reason;
+        }
+        results
     }
 
     /// What an outcome says, without the secrets that scripts and servers may have repeated.
@@ -114,10 +137,30 @@ impl World {
         match &window.baseline {
             Some(baseline) => {
                 let started = window.started_at;
-                rung::tables::act(&self.config, baseline, &removal, &window.id, started, within).await
+                rung::tables::act(&self.config, &self.pinned, baseline, &removal, &window.id, started, within).await
             }
             None => Outcome::failed(NO_BASELINE),
         }
+    }
+
+    async fn sql(&self, window: &Window, file: &str, script: &Script, within: Duration) -> Outcome {
+        let Some(baseline) = &window.baseline else { return Outcome::failed(NO_BASELINE) };
+        let attempt = window.rollback.as_ref().and_then(|rollback| rollback.attempts.last());
+        let seen = match attempt {
+            // Only a try before this one can have changed what was seen.
+            Some(Attempt { acts, before: Some(Inspection::Seen(difference)), .. }) if *acts > 1 => Some(difference),
+            Some(_) | None => None,
+        };
+        let job = rung::sql::Job {
+            config: &self.config,
+            pinned: &self.pinned,
+            baseline,
+            file,
+            script,
+            window: &window.id,
+            seen,
+        };
+        rung::sql::act(job, within).await
     }
 
     fn gate(&self, gate: usize) -> Option<&Gate> {
@@ -135,13 +178,19 @@ impl World {
     ) -> process::Spec<'a> {
         let reason = window.rollback.as_ref().map(|rollback| rollback.trigger.sentence()).unwrap_or_default();
         let directory = window.backup_directory.clone().unwrap_or_default();
-        let environment = vec![
-            (WINDOW.to_owned(), Secret::new(window.id.clone())),
-            (STEP.to_owned(), Secret::new(number.to_string())),
-            ("ROLLBACKD_REASON".to_owned(), Secret::new(reason)),
-            ("ROLLBACKD_BACKUP_DIR".to_owned(), Secret::new(directory)),
-            ("DATABASE_URL".to_owned(), Secret::new(self.config.database.url.expose().as_str())),
+        let attempt = window.rollback.as_ref().and_then(|rollback| rollback.attempts.last());
+        let rung = attempt.map(|attempt| (attempt.rung + 1).to_string()).unwrap_or_default();
+        let environment = [
+            (WINDOW, window.id.clone()),
+            (STEP, number.to_string()),
+            ("ROLLBACKD_PLAN", self.config.name.clone()),
+            ("ROLLBACKD_STATE_DIR", self.config.state_dir.display().to_string()),
+            ("ROLLBACKD_BACKUP_DIR", directory),
+            ("ROLLBACKD_REASON", reason),
+            ("ROLLBACKD_RUNG", rung),
+            ("DATABASE_URL", self.config.database.url.expose().as_str().to_owned()),
         ];
+        let environment = environment.map(|(name, value)| (name.to_owned(), Secret::new(value))).into();
         process::Spec {
             command,
             environment,

@@ -364,7 +364,7 @@ join pg_description c on c.classoid = d.classid and c.objoid = d.objid and c.obj
 union all
 select 'publication', '', null, p.pubname::text, concat_ws(' ', case when p.puballtables then 'all tables' end, p.publish, p.via_root),
     array[concat_ws(' ', format('create publication %I', p.pubname), case when p.puballtables then 'for all tables' end,
-        format('with (publish = %L, publish_via_partition_root = %s)', p.publish, p.pubviaroot))],
+        format('with (publish = %L, publish_via_partition_root = %s)', p.publish, case when p.pubviaroot then 'true' else 'false' end))],
     format('drop publication %I', p.pubname), p.oid, 0
 from (select *, concat_ws(', ', case when pubinsert then 'insert' end, case when pubupdate then 'update' end,
           case when pubdelete then 'delete' end, case when pubtruncate then 'truncate' end) as publish,

@@ -8,6 +8,8 @@ pub mod catalog;
 pub mod count;
 pub(crate) mod fingerprint;
 pub(crate) mod keys;
+pub mod pinned;
+pub(crate) mod pooler;
 pub mod programs;
 pub mod readback;
 pub mod removal;
@@ -38,6 +40,11 @@ impl Failure {
         let message = match error.as_db_error() {
             // Messages of class 22 quote the value that was wrong, which is row contents.
             Some(db) if db.code().code().starts_with("22") => "a value does not fit its type".to_owned(),
+            // The detail names what depends on it.
+            Some(db) if *db.code() == SqlState::DEPENDENT_OBJECTS_STILL_EXIST => {
+                let detail = db.detail().unwrap_or_default().replace('\n', ", ");
+                format!("{}: {detail}", db.message())
+            }
             Some(db) => db.message().to_owned(),
             None => with_cause(error),
         };

@@ -8,7 +8,7 @@ use rollbackd_core::plan::{Dispose, OnBlocked};
 use tokio_postgres::GenericClient;
 
 use super::{Failure, during, literal};
-use crate::config::model::{Config, Method};
+use crate::config::model::{Config, Method, SignalSource};
 
 const DOING: &str = "asking for the role's rights";
 /// How many statements must see one and the same session.
@@ -34,7 +34,8 @@ async fn ask(client: &impl GenericClient, config: &Config, problems: &mut Vec<St
     let (mut quarantines, mut terminates) = (false, false);
     for rung in &config.rollback.rungs {
         match &rung.method {
-            Method::Script { .. } => {}
+            // What a script of the project's own needs, only the project knows.
+            Method::Script { .. } | Method::Sql { .. } => {}
             Method::Tables { dispose, on_blocked, .. } => {
                 quarantines |= *dispose == Dispose::Quarantine;
                 terminates |= *on_blocked == OnBlocked::Terminate;
@@ -117,8 +118,8 @@ async fn original(client: &impl GenericClient, table: &TableName, problems: &mut
     Ok(owned)
 }
 
-/// Behind a transaction pooler what one statement sets the next does not see, or sees in another session. With few
-/// clients a pooler may give us the same session each time; this finds most of them, not all.
+/// What a session needs is that one statement sees what another has set. A pooler that shows itself was refused when we
+/// connected; this is for one that passes the server's own key on.
 async fn pooler(client: &impl GenericClient, problems: &mut Vec<String>) -> Result<(), Failure> {
     let token = format!("{:016x}", rand::random::<u64>());
     let set = format!("set rollbackd.probe = {}", literal(&token));
@@ -130,15 +131,55 @@ async fn pooler(client: &impl GenericClient, problems: &mut Vec<String>) -> Resu
         let pid: i32 = row.try_get(0).map_err(during(DOING))?;
         let seen: String = row.try_get(1).map_err(during(DOING))?;
         if seen != token || *first.get_or_insert(pid) != pid {
-            problems.push(
-                "the connection goes through a transaction pooler, where settings and locks do not hold; connect to \
-                 the server itself, or to the pooler's session mode"
-                    .to_owned(),
-            );
+            problems.push(super::pooler::REFUSED.to_owned());
             break;
         }
     }
     client.batch_execute("reset rollbackd.probe").await.map_err(during(DOING))
+}
+
+/// What will be missing when the server has no connection left, or the role may not have as many as it takes. `None`:
+/// nothing.
+pub async fn room(client: &impl GenericClient, config: &Config) -> Result<Option<String>, Failure> {
+    let sql = "select r.rolsuper, r.rolconnlimit, \
+                 coalesce(current_setting('reserved_connections', true)::int4, 0) > 0 and coalesce( \
+                   (select pg_has_role(session_user, oid, 'usage') from pg_roles where rolname = 'pg_use_reserved_connections'), false), \
+                 current_setting('server_version_num')::int4 >= 160000 \
+               from pg_roles r where r.rolname = session_user";
+    let doing = "asking for the role's connections";
+    let row = client.query_one(sql, &[]).await.map_err(during(doing))?;
+    let (superuser, limit): (bool, i32) =
+        (row.try_get(0).map_err(during(doing))?, row.try_get(1).map_err(during(doing))?);
+    let (reserved, can_reserve): (bool, bool) =
+        (row.try_get(2).map_err(during(doing))?, row.try_get(3).map_err(during(doing))?);
+    let needed = connections(config);
+    let mut missing = Vec::new();
+    if !superuser && usize::try_from(limit).is_ok_and(|limit| limit < needed) {
+        missing.push(format!("its CONNECTION LIMIT is {limit}, and up to {needed} are needed"));
+    }
+    if !superuser && !reserved {
+        let archives = config
+            .rollback
+            .rungs
+            .iter()
+            .any(|rung| matches!(rung.method, Method::Tables { dispose: Dispose::Drop { archive: true }, .. }));
+        let without = if archives { ", and pg_dump, which archives before a drop, gets none" } else { "" };
+        let out =
+            if can_reserve { "; set reserved_connections and GRANT pg_use_reserved_connections to it" } else { "" };
+        missing.push(format!(
+            "when the server is full it gets no connection but the {} that are kept while a window is open{without}{out}",
+            super::pinned::KEPT
+        ));
+    }
+    Ok((!missing.is_empty()).then(|| format!("note about the role: {}", missing.join("; "))))
+}
+
+/// How many connections are open at once at most: while the backup is taken, with its snapshot and `pg_dump`'s own beside
+/// its jobs, the kept ones, one that looks whether the database answers, and the signals'.
+fn connections(config: &Config) -> usize {
+    let signals =
+        config.signals.iter().filter(|signal| matches!(signal.source, SignalSource::Postgres { url: None, .. }));
+    super::pinned::KEPT + 1 + signals.count() + usize::try_from(config.backup.jobs).unwrap_or(usize::MAX).max(1) + 2
 }
 
 #[cfg(test)]
@@ -198,6 +239,21 @@ mod tests {
         config.database = testing::database(&fixture.cluster.url_as("rights_good", "sesame", &fixture.name));
         let note = ask_as(&config).await.expect("it has what is needed");
         assert!(note.contains("is a member of their owner"), "{note}");
+
+        let session = Session::connect(&config.database).await.expect("connects");
+        let note = room(session.client(), &config).await.expect("an answer").expect("it has no reserve");
+        assert!(note.contains("but the 2 that are kept") && !note.contains("pg_dump"), "{note}");
+        config.rollback.rungs[0].method = Method::Tables {
+            tables: TableChoice::Added,
+            dispose: Dispose::Drop { archive: true },
+            on_blocked: OnBlocked::Wait,
+            reach: rollbackd_core::plan::Reach::Attached,
+        };
+        fixture.sql("alter role rights_good connection limit 4").await;
+        let note = room(session.client(), &config).await.expect("an answer").expect("and a limit");
+        assert!(note.contains("CONNECTION LIMIT is 4, and up to 7 are needed") && note.contains("pg_dump"), "{note}");
+        let superuser = Session::connect(&fixture.database()).await.expect("connects");
+        assert_eq!(room(superuser.client(), &config).await.expect("an answer"), None);
 
         fixture.sql(&format!("alter database {name} set default_transaction_read_only = on")).await;
         config.database.original_tables.push(TableName::new("public", "gone"));

@@ -201,7 +201,7 @@ mod tests {
     use crate::config::model::{Address, Database};
     use crate::demo::cluster::{Cluster, Stop};
     use crate::postgres::programs::{self, Access};
-    use crate::postgres::session::{ConnectError, Session};
+    use crate::postgres::session::{ConnectError, Passage, Session};
     use crate::postgres::testing;
 
     /// A certificate authority and a server's certificate for `db.test`, made by openssl.
@@ -237,6 +237,8 @@ mod tests {
         let url = Address::new(cluster.url("postgres").parse().expect("a url"));
         let session = Session::connect_to(&url, &Tls { mode, root_cert }, second, second).await?;
         let sql = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
+        // The key that the server sent is found under TLS too: a direct connection is not taken for a pooler's.
+        assert_eq!(session.passage(&testing::database(url.expose().as_str())).await.expect("a look"), Passage::Direct);
         Ok(session.client().query_one(sql, &[]).await.expect("an answer").get(0))
     }
 

@@ -5,8 +5,8 @@ use tokio::sync::OnceCell;
 use super::Answer;
 use crate::backup;
 use crate::config::model::Config;
-use crate::postgres::session::Session;
-use crate::postgres::{catalog, programs, rights};
+use crate::postgres::session::{Passage, Session};
+use crate::postgres::{Failure, catalog, pooler, programs, rights};
 
 /// The oldest server that the catalog queries are written for.
 const OLDEST: u32 = 13;
@@ -37,10 +37,25 @@ impl<'a> Connection<'a> {
         let session = self.session().await.map_err(|reason| {
             format!("{reason}; start the server at {}, or correct database.url", self.config.database.url)
         })?;
-        match catalog::server_major(session.client()).await.map_err(|failure| failure.to_string())? {
-            major if major < OLDEST => Err(format!("PostgreSQL {major} is too old: upgrade to {OLDEST} or later")),
-            major => Ok(format!("PostgreSQL {major} answers at {}", self.config.database.url)),
+        let said = |failure: Failure| failure.to_string();
+        let major = catalog::server_major(session.client()).await.map_err(said)?;
+        if major < OLDEST {
+            return Err(format!("PostgreSQL {major} is too old: upgrade to {OLDEST} or later"));
         }
+        let through = match session.passage(&self.config.database).await.map_err(said)? {
+            Passage::Direct => "",
+            Passage::Session => " through a pooler in session mode",
+            Passage::Shared => return Err(pooler::REFUSED.to_owned()),
+            Passage::Unclear { reason } => {
+                return Err(format!(
+                    "the connection goes through a pooler, and whether it keeps sessions cannot be found out: {reason}; \
+                     connect to the server itself"
+                ));
+            }
+        };
+        let room = rights::room(session.client(), self.config).await.map_err(said)?;
+        let note = room.map(|note| format!("; {note}")).unwrap_or_default();
+        Ok(format!("PostgreSQL {major} answers at {}{through}{note}", self.config.database.url))
     }
 
     /// `rights`: the role may do what the ladder would ask of it.

@@ -15,7 +15,8 @@ const SCRIPT_ENDINGS: [&str; 14] =
 pub(super) fn script(config: &Config) -> Answer {
     let commands = config.rollback.rungs.iter().filter_map(|rung| match &rung.method {
         Method::Script { command, .. } => Some(command),
-        Method::Tables { .. } => None,
+        // A SQL file is read with the configuration.
+        Method::Tables { .. } | Method::Sql { .. } => None,
     });
     together(commands.map(runnable), "no rung runs a script")
 }

@@ -9,6 +9,7 @@ use tokio_postgres::GenericClient;
 
 use super::Patience;
 use crate::config::model::Config;
+use crate::postgres::pinned::Pinned;
 use crate::postgres::{Failure, catalog, count};
 
 /// How long counting the rows of new tables may take. What was not counted is said to be so.
@@ -16,13 +17,13 @@ const COUNTING: Duration = Duration::from_secs(5);
 
 /// Compares now with the baseline; before a rung acts, the rows of the new tables are counted too. A database that is
 /// down is tried again until `within` is nearly spent.
-pub async fn run(config: &Config, baseline: &Baseline, moment: Moment, within: Duration) -> Outcome {
+pub async fn run(config: &Config, pinned: &Pinned, baseline: &Baseline, moment: Moment, within: Duration) -> Outcome {
     if let Some(reason) = baseline.is_too_old() {
         return Outcome::failed(reason);
     }
     let mut patience = Patience::new(within);
     loop {
-        let session = match patience.connect(&config.database).await {
+        let session = match patience.connect(pinned).await {
             Ok(session) => session,
             Err(error) => return Outcome::failed(format!("the catalog could not be read: {error}")),
         };
@@ -90,7 +91,8 @@ mod tests {
         fixture
             .sql("create table pages (id int primary key); create table auth.users (); alter table posts add x int")
             .await;
-        let outcome = run(&fixture.config(), &baseline, Moment::Before, Duration::from_secs(20)).await;
+        let pinned = Pinned::new(&fixture.database());
+        let outcome = run(&fixture.config(), &pinned, &baseline, Moment::Before, Duration::from_secs(20)).await;
         assert_eq!(outcome.detail, "1 table added, 1 column added");
         assert!(outcome.is_success());
     }
@@ -111,12 +113,15 @@ mod tests {
             identities: Vec::new(),
             prints: Vec::new(),
         };
+        let pinned = Pinned::new(&config.database);
         cluster.stop(Stop::Immediate).await.expect("stops");
-        let outcome = run(&config, &baseline, Moment::Before, Duration::from_secs(1)).await;
+        let outcome = run(&config, &pinned, &baseline, Moment::Before, Duration::from_secs(1)).await;
         assert!(!outcome.is_success());
         assert!(outcome.detail.contains("cannot be reached"), "{}", outcome.detail);
-        let (outcome, started) =
-            tokio::join!(run(&config, &baseline, Moment::Before, Duration::from_secs(60)), cluster.start_again());
+        let (outcome, started) = tokio::join!(
+            run(&config, &pinned, &baseline, Moment::Before, Duration::from_secs(60)),
+            cluster.start_again()
+        );
         started.expect("starts");
         assert!(outcome.is_success(), "{}", outcome.detail);
     }

@@ -5,6 +5,7 @@
 
 pub mod inspect;
 pub mod script;
+pub mod sql;
 pub mod tables;
 
 use std::time::Duration;
@@ -12,9 +13,11 @@ use std::time::Duration;
 use rand::Rng as _;
 use tokio::time::Instant;
 
-use crate::config::model::Database;
-use crate::postgres::session::{ConnectError, Session};
+use crate::postgres::pinned::{Lent, Pinned};
+use crate::postgres::session::ConnectError;
 
+/// How long the second session may be waited for: without it the work goes on, and nobody is named.
+const WATCHER: Duration = Duration::from_millis(500);
 /// How often a refusal that looks like a mistake is tried again: a resolver that hiccups looks like one.
 const MISTAKES: u32 = 5;
 
@@ -57,10 +60,10 @@ impl Patience {
         self.pause = Duration::from_millis(100);
     }
 
-    /// Connects, however often it takes while the time lasts.
-    async fn connect(&mut self, database: &Database) -> Result<Session, ConnectError> {
+    /// Borrows a session, however often it takes while the time lasts.
+    async fn connect(&mut self, pinned: &Pinned) -> Result<Lent, ConnectError> {
         loop {
-            let error = match Session::connect(database).await {
+            let error = match pinned.session().await {
                 Ok(session) => return Ok(session),
                 Err(error) => error,
             };

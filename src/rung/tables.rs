@@ -1,6 +1,7 @@
 //! Removes the tables of the migration: attempt after attempt, until they are gone, something from before the migration
 //! stands in the way, or the time is up. There is no last try without limits.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -10,21 +11,27 @@ use rollbackd_core::plan::{Dispose, OnBlocked, Removal};
 use rollbackd_core::run::step::{Finding, Outcome, RemovalFinding};
 
 use super::Patience;
-use crate::config::model::Config;
+use crate::config::model::{Config, Database};
 use crate::postgres::Failure;
-use crate::postgres::activity::{self, Blocker};
+use crate::postgres::activity::{self, Blocker, Kind};
+use crate::postgres::pinned::{Lent, Pinned};
 use crate::postgres::removal::archive::Archive;
-use crate::postgres::removal::{Attempt, Batch, Job, discard, quarantine};
+use crate::postgres::removal::{Attempt, Batch, Job, discard, quarantine, scope};
 use crate::postgres::session::Session;
 
 /// How often a catalog that changes under us is looked at again. An error that stays is none of that kind.
 const MOVES: u32 = 5;
 /// How long ended sessions may take to go.
 const GOING: Duration = Duration::from_secs(2);
+/// How long it may take to find out who holds locks, before anything is tried.
+const LOOK: Duration = Duration::from_secs(2);
+/// How much longer than `deadlock_timeout` an autovacuum is waited for.
+const YIELDING: Duration = Duration::from_millis(250);
 
 /// Removes the tables. `window` names the directory of the archive, `window_started` the schema of the quarantine.
 pub async fn act(
     config: &Config,
+    pinned: &Pinned,
     baseline: &Baseline,
     removal: &Removal,
     window: &str,
@@ -35,6 +42,8 @@ pub async fn act(
     let job = Job { config, baseline, removal, window, window_started, commit_sent: &commit_sent };
     let mut work = Work {
         job,
+        pinned,
+        lock_timeout: None,
         patience: Patience::new(within),
         within,
         found: RemovalFinding::default(),
@@ -50,6 +59,9 @@ pub async fn act(
 
 struct Work<'a> {
     job: Job<'a>,
+    pinned: &'a Pinned,
+    /// The limit for the next try's locks, where it is not the configured one.
+    lock_timeout: Option<Duration>,
     patience: Patience,
     within: Duration,
     found: RemovalFinding,
@@ -83,10 +95,13 @@ impl Work<'_> {
                     Err(reason) => return End::Failed(reason),
                 },
             };
+            if self.found.attempts == 0 {
+                self.look_around(&session).await;
+            }
             self.found.attempts += 1;
             self.job.commit_sent.store(false, Ordering::Relaxed);
             let mut blockers = Vec::new();
-            let tried = self.attempt(&mut session, watcher.as_ref(), &mut blockers).await;
+            let tried = self.attempt(&mut session, watcher.as_deref(), &mut blockers).await;
             let lost = matches!(&tried, Try::Failed(failure) if failure.is_lost());
             self.in_doubt = match &tried {
                 Try::Failed(_) if lost => self.in_doubt || self.job.commit_sent.load(Ordering::Relaxed),
@@ -95,6 +110,10 @@ impl Work<'_> {
             };
             let reason = match tried {
                 Try::Ended(Attempt::Nothing) => return End::Removed,
+                Try::Ended(Attempt::Left(left)) => {
+                    self.found.left = left;
+                    return End::Removed;
+                }
                 Try::Ended(Attempt::Stopped(survivors)) => {
                     self.found.survivors = survivors;
                     return End::Stopped;
@@ -107,7 +126,7 @@ impl Work<'_> {
                 }
                 Try::Ended(Attempt::Again(reason)) => reason,
                 Try::Failed(failure) if failure.is_lock_timeout() || failure.is_statement_timeout() => {
-                    self.blocked(watcher.as_ref(), &blockers).await;
+                    self.blocked(watcher.as_deref(), &blockers).await;
                     failure.to_string()
                 }
                 Try::Failed(failure) if failure.is_lost() => failure.to_string(),
@@ -133,20 +152,45 @@ impl Work<'_> {
     }
 
     /// A session to work in, and one to watch it from. Without the second the work goes on, and nobody is named.
-    async fn sessions(&mut self) -> Result<(Session, Option<Session>), String> {
-        let database = &self.job.config.database;
-        let session = self.patience.connect(database).await.map_err(|error| error.to_string())?;
-        let watcher = Session::connect(database).await.ok();
-        Ok((session, watcher))
+    async fn sessions(&mut self) -> Result<(Lent, Option<Lent>), String> {
+        let session = self.patience.connect(self.pinned).await.map_err(|error| error.to_string())?;
+        let watcher = tokio::time::timeout(super::WATCHER, self.pinned.session()).await;
+        Ok((session, watcher.ok().and_then(Result::ok)))
+    }
+
+    /// Notes who holds locks on the tables before anything is tried. Its failing is told by the try.
+    async fn look_around(&mut self, session: &Session) {
+        let job = &self.job;
+        let look = async {
+            let scope = scope::derive(session.client(), job, &BTreeSet::new()).await?;
+            let mut relations: Vec<u32> = scope.members.iter().map(|member| member.oid).collect();
+            match job.removal.dispose {
+                Dispose::Quarantine => {}
+                Dispose::Drop { .. } => relations.extend(activity::referenced(session.client(), &relations).await?),
+            }
+            activity::holders(session.client(), &relations).await
+        };
+        if let Ok(Ok(holders)) = tokio::time::timeout(LOOK.min(self.patience.left() / 4), look).await {
+            self.found.holders = holders.iter().map(activity::Holder::words).collect();
+            if !holders.is_empty() {
+                let who = self.found.holders.join(", ");
+                tracing::info!(event = "rung.locks", holders = who, "locks are held on the tables that must go");
+            }
+        }
     }
 
     /// One try, watched by the second session.
     async fn attempt(&mut self, session: &mut Session, watcher: Option<&Session>, blockers: &mut Vec<Blocker>) -> Try {
         let left = self.patience.left();
+        let patient = self.lock_timeout.take().map(|lock_timeout| {
+            let database = Database { lock_timeout, ..self.job.config.database.clone() };
+            Config { database, ..self.job.config.clone() }
+        });
+        let job = Job { config: patient.as_ref().unwrap_or(self.job.config), ..self.job };
         let every =
             (self.job.config.database.lock_timeout / 4).clamp(Duration::from_millis(10), Duration::from_millis(250));
         let pid = activity::own_pid(session.client()).await.ok();
-        let (job, kept) = (&self.job, &mut self.kept);
+        let (job, kept) = (&job, &mut self.kept);
         let work = async {
             match job.removal.dispose {
                 Dispose::Quarantine => quarantine::attempt(session.client_mut(), job, left).await,
@@ -177,14 +221,20 @@ impl Work<'_> {
         }
         self.found.blockers = blockers.iter().map(|blocker| blocker.words.clone()).collect();
         let Some(watcher) = watcher else { return };
+        if blockers.iter().any(|blocker| blocker.kind == Kind::Autovacuum)
+            && let Ok(deadlock_timeout) = activity::deadlock_timeout(watcher.client()).await
+        {
+            // It is the server that makes an autovacuum give way, and only to who has waited for so long.
+            self.lock_timeout = Some(self.job.config.database.lock_timeout.max(deadlock_timeout + YIELDING));
+        }
         match self.job.removal.on_blocked {
             OnBlocked::Wait => {}
             OnBlocked::Terminate => {
-                let refused = activity::terminate(watcher.client(), blockers, GOING).await;
-                if refused.is_empty() {
+                let told = activity::terminate(watcher.client(), blockers, GOING).await;
+                if told.ended > 0 && told.refused.is_empty() {
                     self.patience.reset();
                 }
-                self.found.blockers.extend(refused);
+                self.found.blockers.extend(told.refused);
             }
         }
     }

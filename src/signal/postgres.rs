@@ -75,7 +75,7 @@ async fn connect(
     };
     let connected = Session::connect_to(address, &tls, connect_timeout, timeout).await;
     connected.map_err(|error| match error {
-        ConnectError::Down { reason } => Fault::Unanswered(reason),
+        ConnectError::Down { reason } | ConnectError::Full { reason } => Fault::Unanswered(reason),
         ConnectError::Mistake { reason } => Fault::Unreadable(reason),
     })
 }

@@ -9,20 +9,20 @@ use rollbackd_core::baseline::{Baseline, Difference, counted};
 
 use crate::config::model::Database;
 use crate::postgres::catalog;
-use crate::postgres::session::Session;
+use crate::postgres::pinned::Pinned;
 
 /// How many differences are named.
 const NAMED: usize = 20;
 
 /// Compares the catalog with the baseline's.
-pub(crate) async fn check(database: &Database, baseline: Option<&Baseline>) -> Result<String, String> {
+pub(crate) async fn check(pinned: &Pinned, database: &Database, baseline: Option<&Baseline>) -> Result<String, String> {
     let before = &baseline.ok_or("no baseline was taken, so there is nothing to compare with")?.catalog;
     let protected = &database.protected_schemas;
     let held = before.objects.iter().filter(|object| !protected.contains(&object.id.schema)).count();
     if held == 0 {
         return Err("the baseline holds no object outside protected schemas, so nothing was compared".to_owned());
     }
-    let session = Session::connect(database).await.map_err(|error| error.to_string())?;
+    let session = pinned.session().await.map_err(|error| error.to_string())?;
     let now = catalog::read(session.client()).await.map_err(|failure| failure.to_string())?;
     judge(held, &before.difference(&now, protected))
 }
@@ -32,7 +32,8 @@ fn judge(held: usize, difference: &Difference) -> Result<String, String> {
     let changed = difference.changed.iter().map(|change| format!("{} is not as it was", change.id));
     let (parts, others): (Vec<_>, Vec<_>) = difference.added.iter().partition(|id| id.of.is_some());
     let added = parts.iter().map(|id| format!("{id} was added"));
-    let mut problems: Vec<String> = removed.chain(changed).chain(added).collect();
+    let renamed = difference.renamed.iter().map(|rename| format!("{} has another name", rename.from));
+    let mut problems: Vec<String> = removed.chain(changed).chain(renamed).chain(added).collect();
     if problems.is_empty() {
         let beside = match others.len() {
             0 => String::new(),

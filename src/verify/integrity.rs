@@ -21,7 +21,6 @@ use tokio_postgres::Client;
 use super::Context;
 use crate::config::model::IntegrityPolicy;
 use crate::postgres::keys::{self, SampledKeys};
-use crate::postgres::session::Session;
 use crate::postgres::{count, during, fingerprint, milliseconds};
 
 /// Compares the original tables, and those that have a policy of their own, with the baseline. `limit` is how long a
@@ -35,7 +34,7 @@ pub(crate) async fn check(
     let baseline = context.baseline.ok_or("no baseline was taken, so there is nothing to compare with")?;
     let database = &context.config.database;
     let tables: BTreeSet<&TableName> = database.original_tables.iter().chain(policies.keys()).collect();
-    let session = Session::connect(database).await.map_err(|error| error.to_string())?;
+    let session = context.pinned.session().await.map_err(|error| error.to_string())?;
     let client = session.client();
     fingerprint::settle(client).await?;
     let patience = format!("set statement_timeout = {}", milliseconds(limit));

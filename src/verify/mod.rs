@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::clock::Stopwatch;
 use crate::config::model::{Check, CheckKind, Config};
+use crate::postgres::pinned::Pinned;
 use crate::signal::http::Client;
 
 /// What checks compare with.
@@ -31,6 +32,8 @@ use crate::signal::http::Client;
 pub struct Context<'a> {
     /// The configuration.
     pub config: &'a Config,
+    /// The database sessions to look with.
+    pub pinned: &'a Pinned,
     /// The facts from before the migration, where there are any.
     pub baseline: Option<&'a Baseline>,
     /// The directory of the backup that was taken with the baseline; it holds the sampled keys.
@@ -105,14 +108,14 @@ async fn attempt(
     client: &Result<Client, String>,
     limit: Duration,
 ) -> Result<String, String> {
-    let database = &context.config.database;
+    let (database, pinned) = (&context.config.database, context.pinned);
     match &check.kind {
-        CheckKind::Tables => bound(limit, tables::check(database, context.baseline)).await,
+        CheckKind::Tables => bound(limit, tables::check(pinned, database, context.baseline)).await,
         CheckKind::Integrity { default, tables } => {
             bound(limit, integrity::check(context, *default, tables, limit)).await
         }
-        CheckKind::Catalog => bound(limit, catalog::check(database, context.baseline)).await,
-        CheckKind::Sql { query } => bound(limit, sql::check(database, query)).await,
+        CheckKind::Catalog => bound(limit, catalog::check(pinned, database, context.baseline)).await,
+        CheckKind::Sql { query } => bound(limit, sql::check(pinned, query)).await,
         CheckKind::Auth { url, apikey, email, password } => {
             let account = auth::Account { url, apikey: apikey.as_ref(), email, password };
             auth::check(client.as_ref()?, account, limit).await

@@ -5,16 +5,13 @@
 use futures_util::{StreamExt as _, pin_mut};
 use tokio_postgres::types::Type;
 
-use crate::config::model::Database;
 use crate::postgres::Failure;
-use crate::postgres::session::Session;
+use crate::postgres::pinned::Pinned;
+use crate::postgres::session::Manner;
 
 /// Runs the query.
-pub(crate) async fn check(database: &Database, query: &str) -> Result<String, String> {
-    let mut session =
-        Session::connect_to(&database.url, &database.tls, database.connect_timeout, database.statement_timeout)
-            .await
-            .map_err(|error| error.to_string())?;
+pub(crate) async fn check(pinned: &Pinned, query: &str) -> Result<String, String> {
+    let mut session = pinned.session_for(Manner::Users).await.map_err(|error| error.to_string())?;
     let failed = |error: tokio_postgres::Error| Failure::new("the query", &error).to_string();
     let transaction = session.client_mut().build_transaction().read_only(true).start().await.map_err(failed)?;
     let statement = transaction.prepare(query).await.map_err(failed)?;
@@ -50,8 +47,8 @@ mod tests {
     async fn only_one_true_is_true() {
         let fixture = Fixture::new().await;
         fixture.sql("create table posts (id int); insert into posts values (1)").await;
-        let database = fixture.database();
-        check(&database, "select count(*) = 1 from posts").await.expect("true");
+        let pinned = Pinned::new(&fixture.database());
+        check(&pinned, "select count(*) = 1 from posts").await.expect("true");
         for (query, why) in [
             ("select count(*) = 2 from posts", "false"),
             ("select null::boolean", "null"),
@@ -64,7 +61,7 @@ mod tests {
             ("select true from no_such_table", "42P01"),
             ("select id = 'secret-value'::int from posts", "22P02"),
         ] {
-            let failed = check(&database, query).await.expect_err(query);
+            let failed = check(&pinned, query).await.expect_err(query);
             assert!(failed.contains(why), "{why}: {failed}");
             assert!(!failed.contains("secret-value"), "{failed}");
         }

@@ -7,11 +7,11 @@ use rollbackd_core::baseline::{Baseline, Catalog, Object, ObjectId, TableName, c
 
 use crate::config::model::Database;
 use crate::postgres::catalog::{self, column_type};
-use crate::postgres::session::Session;
+use crate::postgres::pinned::Pinned;
 
 /// Compares the original tables with the baseline's; without one, looks that they exist.
-pub(crate) async fn check(database: &Database, baseline: Option<&Baseline>) -> Result<String, String> {
-    let session = Session::connect(database).await.map_err(|error| error.to_string())?;
+pub(crate) async fn check(pinned: &Pinned, database: &Database, baseline: Option<&Baseline>) -> Result<String, String> {
+    let session = pinned.session().await.map_err(|error| error.to_string())?;
     let now = catalog::read(session.client()).await.map_err(|failure| failure.to_string())?;
     compare(&database.original_tables, baseline.map(|baseline| &baseline.catalog), &now)
 }
@@ -73,14 +73,15 @@ mod tests {
             .await;
         let baseline = fixture.baseline().await;
         let database = fixture.database();
-        let held = check(&database, Some(&baseline)).await.expect("as before");
+        let pinned = Pinned::new(&database);
+        let held = check(&pinned, &database, Some(&baseline)).await.expect("as before");
         assert_eq!(held, "3 original tables with 3 columns as before");
         fixture.sql("alter table profiles alter name set default 'x', add more int; create table pages ()").await;
-        check(&database, Some(&baseline)).await.expect("a default and a column more are for other checks");
+        check(&pinned, &database, Some(&baseline)).await.expect("a default and a column more are for other checks");
         fixture
             .sql("alter table profiles alter name type varchar(20); alter table posts rename \"Body\" to body; drop table comments")
             .await;
-        let failed = check(&database, Some(&baseline)).await.expect_err("differences");
+        let failed = check(&pinned, &database, Some(&baseline)).await.expect_err("differences");
         for part in [
             "column name of public.profiles is character varying(20), and was character varying(10)",
             "public.posts has no column Body any more (text)",
@@ -88,12 +89,12 @@ mod tests {
         ] {
             assert!(failed.contains(part), "{part}: {failed}");
         }
-        let failed = check(&database, None).await.expect_err("one is missing");
+        let failed = check(&pinned, &database, None).await.expect_err("one is missing");
         assert_eq!(failed, "public.comments is missing");
         fixture.sql("create table comments ()").await;
-        assert!(check(&database, None).await.expect("they exist").contains("no baseline"));
+        assert!(check(&pinned, &database, None).await.expect("they exist").contains("no baseline"));
         let mut empty = database.clone();
         empty.original_tables.clear();
-        check(&empty, Some(&baseline)).await.expect_err("nothing was checked");
+        check(&pinned, &empty, Some(&baseline)).await.expect_err("nothing was checked");
     }
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::model::{HttpProbe, Secret};
+use crate::postgres::pinned::Pinned;
 use crate::signal::testing::{self, Does, Server, address, answer, closed_port, shell};
 
 const LONG: Duration = Duration::from_secs(20);
@@ -24,7 +25,8 @@ fn command(script: &str) -> CheckKind {
 async fn run_all(checks: Vec<Check>, stage: Stage, within: Duration) -> Vec<CheckResult> {
     let mut config = testing::config(Vec::new(), LONG);
     config.checks = checks;
-    run(Context { config: &config, baseline: None, backup: None }, stage, within).await
+    let pinned = Pinned::new(&config.database);
+    run(Context { config: &config, pinned: &pinned, baseline: None, backup: None }, stage, within).await
 }
 
 async fn run_one(kind: CheckKind, retries: u32) -> (bool, String) {

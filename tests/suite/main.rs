@@ -5,12 +5,15 @@
 
 mod demo;
 mod endings;
+mod full;
 mod gates;
 mod judging;
 mod life;
 mod migrations;
+mod node;
 mod operators;
 mod refusals;
 mod scripts;
+mod sql;
 mod stage;
 mod tables;

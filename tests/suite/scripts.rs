@@ -131,3 +131,41 @@ fn damages_an_original() {
     );
     assert!(stage.path("maintenance").exists(), "traffic stays stopped");
 }
+
+/// What a script is told: docs/configuration.md has the list.
+#[test]
+fn finds_in_its_environment_what_it_needs() {
+    let stage = with_script("script-told", &format!("env >told; echo ours >&2; {REMOVE_ALL}"));
+    let rungs = rolled_back(&stage);
+    assert_eq!(rungs[0]["process"]["output"], "ours\n", "what goes to standard error is kept as well");
+    let told: std::collections::BTreeMap<String, String> = stage
+        .lines("told")
+        .iter()
+        .filter_map(|line| line.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())))
+        .collect();
+    let report = stage.report();
+    assert_eq!(told["ROLLBACKD_WINDOW"], report["window"].as_str().unwrap());
+    assert_eq!(told["ROLLBACKD_PLAN"], "shop");
+    assert_eq!(told["ROLLBACKD_STATE_DIR"], stage.state().display().to_string());
+    assert_eq!(told["ROLLBACKD_BACKUP_DIR"], report["backup"]["directory"].as_str().unwrap());
+    assert_eq!(told["ROLLBACKD_RUNG"], "1");
+    assert!(told["ROLLBACKD_REASON"].contains("api is down"), "{}", told["ROLLBACKD_REASON"]);
+    assert!(told["ROLLBACKD_STEP"].parse::<u64>().is_ok(), "{}", told["ROLLBACKD_STEP"]);
+    assert_eq!(told["DATABASE_URL"], stage.database.url());
+    let reference = include_str!("../../docs/configuration.md");
+    // The configuration's place is the daemon's own way to be told.
+    for name in told.keys().filter(|name| name.starts_with("ROLLBACKD_") && *name != "ROLLBACKD_CONFIG") {
+        assert!(reference.contains(&format!("`{name}`")), "{name} is not in the reference");
+    }
+}
+
+#[test]
+fn says_more_than_is_kept() {
+    let flood = "head -c 200000 /dev/zero | tr '\\0' x; echo; echo 'the last word' >&2; exit 4";
+    let stage = with_script("script-floods", flood);
+    let rungs = the_tables_rung_did_it(&stage, "exited with 4: the last word");
+    let output = rungs[0]["process"]["output"].as_str().unwrap();
+    assert!(output.ends_with("x\nthe last word\n") && output.len() <= 16 * 1024, "{}", output.len());
+    let file = std::fs::metadata(rungs[0]["process"]["output_file"].as_str().unwrap()).unwrap();
+    assert!(file.len() > 200_000, "the file has all of it");
+}

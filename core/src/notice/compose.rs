@@ -359,6 +359,7 @@ fn rung_words(window: &Window, rung: usize) -> String {
 fn method_words(window: &Window, rung: usize) -> Option<String> {
     Some(match &window.plan.rollback.rungs.get(rung)?.method {
         Method::Script { command, .. } => format!("script: {}", command.join(" ")),
+        Method::Sql { file } => format!("sql: {file}"),
         Method::Tables(removal) => {
             let which = match &removal.tables {
                 TableChoice::Named(names) => counted(names.len(), "named table"),

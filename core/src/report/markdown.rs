@@ -169,6 +169,7 @@ fn removal(out: &mut String, found: &RemovalFinding, done: bool) {
     for (title, objects) in [
         ("Objects of the migration that go along:", &found.collateral),
         ("Objects from before the migration that stand in the way:", &found.survivors),
+        ("Locks on the tables before the first try:", &found.holders),
         ("Sessions that held locks:", &found.blockers),
     ] {
         if !objects.is_empty() {

@@ -273,6 +273,7 @@ pub(super) fn opener(origin: &Origin) -> String {
 pub(super) fn method(rung: &Rung) -> String {
     match &rung.method {
         Method::Script { command, .. } => format!("runs {}", command.join(" ")),
+        Method::Sql { file } => format!("runs {file} in one transaction"),
         Method::Tables(removal) => {
             let tables = match &removal.tables {
                 TableChoice::Named(names) => crate::baseline::counted(names.len(), "named table"),

@@ -94,7 +94,7 @@ fn between_rungs(window: &Window, rollback: &Rollback, last: Option<&Attempt>, n
 fn concerns(rung: &Rung, rollback: &Rollback) -> bool {
     match &rung.method {
         Method::Tables(removal) => removal.tables != TableChoice::Implicated || rollback.trigger.implicated().is_some(),
-        Method::Script { .. } => true,
+        Method::Script { .. } | Method::Sql { .. } => true,
     }
 }
 
@@ -188,11 +188,24 @@ enum Acted {
 }
 
 /// What to do with a rung's work of which nobody knows how it ended.
+///
+/// A SQL file ran in one transaction, so all of it happened or nothing did, and the catalog says which: a catalog that
+/// is as it was has not seen it, and doing it again is right; any other has, and what the file did to rows must not be
+/// done twice. Before it does anything the rung compares the catalog with that look once more, behind a lock that it
+/// holds until it commits, so that a commit that was still under way at the look is not overtaken.
 const fn replay_policy(method: &Method) -> ReplayPolicy {
     match method {
         Method::Script { idempotent: true, .. } => ReplayPolicy::Idempotent,
         Method::Script { idempotent: false, .. } => ReplayPolicy::NeverTwice,
-        Method::Tables(_) => ReplayPolicy::Inspect,
+        Method::Tables(_) | Method::Sql { .. } => ReplayPolicy::Inspect,
+    }
+}
+
+/// Whether what the rung does happens all at once, or not at all.
+const fn in_one_transaction(method: &Method) -> bool {
+    match method {
+        Method::Script { .. } | Method::Tables(_) => false,
+        Method::Sql { .. } => true,
     }
 }
 
@@ -212,6 +225,7 @@ fn judge_act(method: &Method, act: &Outcome, before: &Difference, after: &Differ
             Acted::Failed(format!("{}, but it changed nothing: still {left}", act.detail))
         }
         StepResult::Succeeded => Acted::Done,
+        StepResult::Unknown if in_one_transaction(method) && before != after => Acted::Done,
         StepResult::Unknown if redo && acts < ACTS_AT_MOST => Acted::Again,
         StepResult::Unknown => {
             Acted::Failed(format!("it was interrupted, and nothing shows that it finished: still {left}"))
@@ -234,4 +248,42 @@ fn budget_ends_at(window: &Window, rollback: &Rollback, now: Timestamp) -> Times
 /// Automation has come to its end: why, and what a person does now.
 pub(super) fn operator(window: &Window, reason: String) -> Record {
     Record::OperatorNeeded { manual: manual::instructions(window), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::baseline::{ObjectId, ObjectKind};
+
+    fn added(tables: &[&str]) -> Difference {
+        let id = |name: &&str| ObjectId {
+            kind: ObjectKind::Table,
+            schema: "public".to_owned(),
+            of: None,
+            name: (*name).to_owned(),
+        };
+        Difference { added: tables.iter().map(id).collect(), ..Difference::default() }
+    }
+
+    fn judged(method: &Method, act: &Outcome, after: &[&str], acts: u32) -> &'static str {
+        match judge_act(method, act, &added(&["pages", "files"]), &added(after), acts) {
+            Acted::Done => "done",
+            Acted::Again => "again",
+            Acted::Failed(_) => "failed",
+        }
+    }
+
+    #[test]
+    fn a_sql_file_that_was_interrupted_is_run_again_only_when_nothing_of_it_happened() {
+        let sql = Method::Sql { file: "rollback.sql".to_owned() };
+        let unknown = Outcome::unknown("interrupted");
+        assert_eq!(judged(&sql, &unknown, &["pages", "files"], 1), "again");
+        assert_eq!(judged(&sql, &unknown, &["pages", "files"], ACTS_AT_MOST), "failed");
+        assert_eq!(judged(&sql, &unknown, &["pages"], 1), "done", "it is all that it does");
+        assert_eq!(judged(&sql, &unknown, &[], 1), "done");
+        let never_twice = Method::Script { command: Vec::new(), idempotent: false };
+        assert_eq!(judged(&never_twice, &unknown, &["pages"], 1), "failed", "it may have stopped half way");
+        let failed = Outcome::failed("a table is missing");
+        assert_eq!(judged(&sql, &failed, &["pages", "files"], 1), "failed");
+    }
 }

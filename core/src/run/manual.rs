@@ -96,7 +96,7 @@ fn named_tables(window: &Window) -> Vec<TableName> {
             TableChoice::Named(names) => names.as_slice(),
             TableChoice::Added | TableChoice::Implicated => &[],
         },
-        Method::Script { .. } => &[],
+        Method::Script { .. } | Method::Sql { .. } => &[],
     });
     names.filter_map(|name| TableName::parse(name, schema).ok()).collect()
 }

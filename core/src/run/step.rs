@@ -222,6 +222,9 @@ pub struct RemovalFinding {
     pub quarantine: Option<String>,
     /// Where their rows were archived.
     pub archive: Option<String>,
+    /// Who held locks on the tables before the first try, in words.
+    #[serde(default)]
+    pub holders: Vec<String>,
     /// Sessions that held locks, in words.
     pub blockers: Vec<String>,
     /// How often it was tried.

@@ -159,10 +159,47 @@ fn programs_and_scripts_must_exist() {
 }
 
 #[test]
+fn a_sql_file_must_be_one_that_runs_in_one_transaction() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = edited("kind = \"tables\"\ntables = \"added\"", "kind = \"sql\"\nfile = \"undo.sql\"");
+    let check = |content: Option<&[u8]>| {
+        let file = directory.path().join("undo.sql");
+        if let Some(content) = content {
+            std::fs::write(&file, content).unwrap();
+        }
+        let found = found(read_in(directory.path(), &text, &[("PATH", "/usr/bin:/bin")]));
+        assert!(found.iter().all(|(_, place)| place == "\"undo.sql\""), "{found:?}");
+        found.into_iter().map(|(message, _)| message).collect::<Vec<_>>()
+    };
+    assert_eq!(check(None), ["the SQL file `undo.sql` cannot be used: no such file or directory"]);
+    assert_eq!(check(Some(b"drop table pages;\n")), [""; 0]);
+    assert_eq!(
+        check(Some(b"begin;\ndrop table pages;\n\\i more\n")),
+        [
+            "undo.sql:1: `begin`: transaction control of its own: the file runs in one transaction, which is begun and ended for it",
+            "undo.sql:3: `\\i more`: psql's own commands are not SQL"
+        ]
+    );
+    assert_eq!(check(Some(b"-- nothing yet\n")), ["undo.sql:1: it holds no statement"]);
+    assert_eq!(check(Some(b"")), ["undo.sql:1: it holds no statement"]);
+    let not_text = "the SQL file `undo.sql` cannot be used: it is not UTF-8: line 2 holds a byte that is not text";
+    assert_eq!(check(Some(b"drop table a;\n-- \xff")), [not_text]);
+    assert_eq!(
+        check(Some(&vec![b'\n'; 4 * 1024 * 1024 + 1])),
+        ["the SQL file `undo.sql` cannot be used: it is longer than 4 MiB"]
+    );
+    let many = check(Some("commit;\n".repeat(25).as_bytes()));
+    assert_eq!((many.len(), many[20].as_str()), (21, "undo.sql: 5 more places like these"));
+    std::fs::remove_file(directory.path().join("undo.sql")).unwrap();
+    std::fs::create_dir(directory.path().join("undo.sql")).unwrap();
+    assert_eq!(check(None), ["the SQL file `undo.sql` cannot be used: it is not a file"]);
+}
+
+#[test]
 fn a_frozen_copy_only_warns_of_files_that_have_gone() {
     let text = edited("kind = \"tables\"\ntables = \"added\"", "kind = \"script\"\ncommand = [\"/gone/undo.sh\"]");
     assert!(read_plain(&text).is_err());
-    let loaded = load_text(text, Path::new("/etc/rollbackd/shop.toml")).unwrap();
+    let loaded = load_text(text, Path::new("/etc/rollbackd/shop.toml"), &BTreeMap::new()).unwrap();
     assert_eq!(loaded.warnings.len(), 1);
 }
 
@@ -273,10 +310,8 @@ fn what_is_not_in_this_version_is_said_so() {
             condition,
         );
     }
-    for kind in ["partial", "sql", "reverse", "restore"] {
-        let text = edited("kind = \"tables\"", &format!("kind = \"{kind}\""));
-        is_error(&text, &not_yet(&format!("`rollback.rung.kind` = `{kind}`")), &format!("\"{kind}\""));
-    }
+    let text = edited("kind = \"tables\"", "kind = \"restore\"");
+    is_error(&text, &not_yet("`rollback.rung.kind` = `restore`"), "\"restore\"");
     let error_log = extended("[[verify]]\nkind = \"error_log\"\n");
     is_error(&error_log, &not_yet("`verify.kind` = `error_log`"), "\"error_log\"");
     for format in ["slack", "discord", "teams", "pagerduty"] {

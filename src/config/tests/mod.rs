@@ -46,7 +46,7 @@ webhook = [{ url = "https://hooks.example/x" }]
 /// Reads a text as if it stood in a file of this directory, with these environment variables.
 fn read_in(directory: &Path, text: &str, variables: &[(&str, &str)]) -> Result<Loaded, Problems> {
     let variable = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
-    read(text.to_owned(), &directory.join("shop.toml"), &variable, false)
+    read(text.to_owned(), &directory.join("shop.toml"), &variable, None)
 }
 
 fn read_with(text: &str, variables: &[(&str, &str)]) -> Result<Loaded, Problems> {

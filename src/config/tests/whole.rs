@@ -14,7 +14,7 @@ fn shipped_configuration() -> Loaded {
     let path = shipped("config/rollbackd.toml");
     let text = std::fs::read_to_string(&path).unwrap();
     let bare = |name: &str| (name == "PATH").then(|| OsString::from("/usr/bin:/bin"));
-    read(text, &path, &bare, false).unwrap_or_else(|problems| panic!("{problems}"))
+    read(text, &path, &bare, None).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn the_shipped_rungs_remove_the_tables_of_the_runbook() {
     let rungs = shipped_configuration().config.rollback.rungs;
     let named = rungs.into_iter().find_map(|rung| match rung.method {
         model::Method::Tables { tables: rollbackd_core::plan::TableChoice::Named(names), .. } => Some(names),
-        model::Method::Tables { .. } | model::Method::Script { .. } => None,
+        model::Method::Tables { .. } | model::Method::Script { .. } | model::Method::Sql { .. } => None,
     });
     assert_eq!(named.unwrap(), runbook);
     let script = std::fs::read_to_string(shipped("config/scripts/rollback-emergency.sh")).unwrap();
@@ -73,7 +73,7 @@ fn a_file_is_read_with_its_own_directory() {
     std::fs::write(&path, extended("")).unwrap();
     let config = load(&path).unwrap().config;
     assert_eq!(config.backup.directory, directory.path().join("backups"));
-    let again = load_text(config.source.expose().to_owned(), &config.path).unwrap().config;
+    let again = load_text(config.source.expose().to_owned(), &config.path, &BTreeMap::new()).unwrap().config;
     assert_eq!(again.sha256, config.sha256);
 }
 
@@ -117,8 +117,8 @@ fn the_reference_names_every_key() {
 #[test]
 fn every_key_of_this_version_is_accepted() {
     let directory = tempfile::tempdir().unwrap();
-    for name in ["schema.sql", "ca.pem"] {
-        std::fs::write(directory.path().join(name), "").unwrap();
+    for (name, text) in [("schema.sql", ""), ("ca.pem", ""), ("rollback.sql", "drop table pages;")] {
+        std::fs::write(directory.path().join(name), text).unwrap();
     }
     let variables = [("PATH", "/usr/bin:/bin"), ("KEY", "key"), ("WHSEC", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")];
     let result = read_in(directory.path(), include_str!("every_key.toml"), &variables);

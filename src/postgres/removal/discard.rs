@@ -56,6 +56,9 @@ pub(crate) async fn attempt(
         Ok(went) => went,
         Err(harm) => return Ok(Attempt::Stopped(harm)),
     };
+    if members.is_empty() && went.sql.is_empty() {
+        return Ok(Attempt::Left(went.left));
+    }
     if let Some(archive) = kept {
         archive.relied_on = true;
     }

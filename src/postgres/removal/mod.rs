@@ -65,6 +65,8 @@ pub(crate) enum Attempt {
     Stopped(Vec<String>),
     /// The world moved meanwhile; nothing was changed, and another try may go through.
     Again(String),
+    /// There is nothing left to remove that can be removed; in words, what stays.
+    Left(Vec<String>),
     /// These are gone; there may be more.
     Done(Batch),
 }

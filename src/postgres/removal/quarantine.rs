@@ -48,6 +48,9 @@ pub(crate) async fn attempt(client: &mut Client, job: &Job<'_>, remaining: Durat
         Ok(went) => went,
         Err(harm) => return Ok(Attempt::Stopped(harm)),
     };
+    if members.is_empty() && went.sql.is_empty() {
+        return Ok(Attempt::Left(went.left));
+    }
     commit(transaction, job).await?;
     let keys = scope.keys.iter().filter(|key| members.iter().any(|member| member.oid == key.member)).count();
     if keys > 0 {

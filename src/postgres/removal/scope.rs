@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rollbackd_core::baseline::{ObjectId, TableName};
-use rollbackd_core::plan::TableChoice;
+use rollbackd_core::plan::{Reach, TableChoice};
 use tokio_postgres::GenericClient;
 
 use super::Job;
@@ -72,7 +72,7 @@ impl Tables {
 }
 
 /// Derives the scope from the catalog. `reversible` is what can be put back.
-pub(super) async fn derive(
+pub(crate) async fn derive(
     client: &impl GenericClient,
     job: &Job<'_>,
     reversible: &BTreeSet<ObjectId>,
@@ -153,7 +153,10 @@ fn chosen(
             .iter()
             .filter(|(_, found)| {
                 let table = &found.member.table;
-                !known.baseline.catalog.has_table(table)
+                // A renamed table gets its name back where everything is put back; elsewhere it stands in the way.
+                let renamed = known.baseline.table_by_oid(found.member.oid).is_some();
+                !(renamed && job.removal.reach == Reach::Everything)
+                    && !known.baseline.catalog.has_table(table)
                     && !known.original.contains(table)
                     && !known.protected.contains(&table.schema)
             })

@@ -16,7 +16,7 @@ async fn what_is_added_beside_does_no_harm() {
     fixture.sql(SHOP).await;
     let baseline = fixture.baseline().await;
     let database = fixture.database();
-    let held = check(&database, Some(&baseline)).await.expect("as before");
+    let held = check(&Pinned::new(&database), &database, Some(&baseline)).await.expect("as before");
     assert!(held.ends_with("objects as before") && !held.contains("beside"), "{held}");
     fixture
         .sql(
@@ -25,7 +25,7 @@ async fn what_is_added_beside_does_no_harm() {
              alter table auth.users add more int; create table auth.added (); drop table auth.added",
         )
         .await;
-    let held = check(&database, Some(&baseline)).await.expect("added beside, or protected");
+    let held = check(&Pinned::new(&database), &database, Some(&baseline)).await.expect("added beside, or protected");
     assert!(held.contains("as before; 4 objects beside them, which are new, were not judged"), "{held}");
 }
 
@@ -105,11 +105,11 @@ async fn everything_that_happened_to_what_was_there_is_named() {
         ),
     ] {
         fixture.sql(change).await;
-        let failed = check(&database, Some(&baseline)).await.expect_err(change);
+        let failed = check(&Pinned::new(&database), &database, Some(&baseline)).await.expect_err(change);
         assert!(failed.contains(named), "{change}: {failed}");
         assert!(!failed.contains("sesame"), "{failed}");
         fixture.sql(back).await;
-        check(&database, Some(&baseline)).await.expect(back);
+        check(&Pinned::new(&database), &database, Some(&baseline)).await.expect(back);
     }
 }
 
@@ -117,20 +117,20 @@ async fn everything_that_happened_to_what_was_there_is_named() {
 async fn nothing_to_compare_and_nobody_to_ask_are_failures_and_lists_end() {
     let fixture = Fixture::new().await;
     let mut database = fixture.database();
-    let failed = check(&database, None).await.expect_err("no baseline");
+    let failed = check(&Pinned::new(&database), &database, None).await.expect_err("no baseline");
     assert!(failed.contains("no baseline"), "{failed}");
     let empty = fixture.baseline().await;
-    let failed = check(&database, Some(&empty)).await.expect_err("nothing");
+    let failed = check(&Pinned::new(&database), &database, Some(&empty)).await.expect_err("nothing");
     assert!(failed.contains("nothing was compared"), "{failed}");
     fixture.sql("create table posts (); create table other (a int)").await;
     let baseline = fixture.baseline().await;
     database.protected_schemas = vec!["public".to_owned()];
-    check(&database, Some(&baseline)).await.expect_err("everything is protected");
+    check(&Pinned::new(&database), &database, Some(&baseline)).await.expect_err("everything is protected");
     database.protected_schemas = Vec::new();
     let columns: Vec<String> = (0..30).map(|at| format!("add c{at} int")).collect();
     fixture.sql(&format!("alter table posts {}", columns.join(", "))).await;
-    let failed = check(&database, Some(&baseline)).await.expect_err("many");
+    let failed = check(&Pinned::new(&database), &database, Some(&baseline)).await.expect_err("many");
     assert!(failed.ends_with("; and 10 further differences"), "{failed}");
     let nowhere = crate::postgres::testing::database(&fixture.cluster.url("no such database"));
-    check(&nowhere, Some(&baseline)).await.expect_err("nobody to ask");
+    check(&Pinned::new(&nowhere), &nowhere, Some(&baseline)).await.expect_err("nobody to ask");
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::model::Config;
+use crate::postgres::pinned::Pinned;
 use crate::postgres::testing::Fixture;
 
 use IntegrityPolicy::{Exact, GrowOnly, Ignore, Tolerance};
@@ -22,7 +23,9 @@ impl Stage {
 
     async fn check(&self, default: IntegrityPolicy, policies: &[(&str, IntegrityPolicy)]) -> Result<String, String> {
         let policies = policies.iter().map(|(name, policy)| (TableName::new("public", *name), *policy)).collect();
+        let pinned = Pinned::new(&self.config.database);
         let context = Context {
+            pinned: &pinned,
             config: &self.config,
             baseline: Some(&self.baseline),
             backup: Some(self.fixture.directory.path()),
@@ -144,7 +147,8 @@ async fn what_cannot_be_compared_is_a_failure_that_says_so() {
     assert_eq!(failed, "public.pages was not counted for the baseline");
     let failed = stage.check(Ignore, &[]).await.expect_err("nothing");
     assert!(failed.contains("nothing was checked"), "{failed}");
-    let context = Context { config: &stage.config, baseline: None, backup: None };
+    let pinned = Pinned::new(&stage.config.database);
+    let context = Context { config: &stage.config, pinned: &pinned, baseline: None, backup: None };
     let failed = check(context, GrowOnly, &BTreeMap::new(), LONG).await.expect_err("no baseline");
     assert!(failed.contains("no baseline"), "{failed}");
 

@@ -82,6 +82,82 @@ fn asked_to_end_with_a_script_in_flight() {
     script_that_did_nothing(End::Asked);
 }
 
+/// With `idempotent = true` the same script is run again, and only when nothing of the first run is left.
+fn idempotent_script(how: End) {
+    let mut stage = with_migration("again", BREAKING);
+    waiting_script(&mut stage, "true");
+    // The first run hangs; the second finds that, and does the work.
+    stage.script(
+        "emergency.sh",
+        "echo $$ >> script.pids
+        if [ -e script.worked ]; then exec psql -X -q -c 'drop table media_files, pages'; fi
+        touch script.worked
+        while [ ! -e go ]; do sleep 0.05; done",
+    );
+    stage.plan.change("idempotent = false", "idempotent = true");
+    let daemon = stage.daemon();
+    open(&stage);
+    wait_for_file(&stage, "script.worked");
+    end(daemon, how);
+    assert!(script_runs(&stage), "a script in flight outlives the daemon");
+
+    let daemon = stage.daemon();
+    stage.wait_for_state("recovered");
+    let records = stage.records();
+    assert_eq!(stage.lines("script.pids").len(), 2, "it is run again");
+    assert!(!script_runs(&stage), "the first run was ended");
+    assert_eq!((count(&records, "end_process"), count(&records, "act")), (1, 2), "{:?}", steps(&records));
+    assert!(!records.iter().any(|entry| matches!(entry.record, Record::RungFailed { .. })));
+    assert_recovered(&stage, daemon);
+}
+
+#[test]
+fn killed_with_an_idempotent_script_in_flight() {
+    idempotent_script(End::Killed);
+}
+
+#[test]
+fn asked_to_end_with_an_idempotent_script_in_flight() {
+    idempotent_script(End::Asked);
+}
+
+#[test]
+fn killed_while_a_sql_file_runs() {
+    let mut stage = with_migration("sql", BREAKING);
+    let text = "insert into sql_runs values (1); drop table media_files, pages;";
+    std::fs::write(stage.path("undo.sql"), text).unwrap();
+    stage.database.sql("create table sql_runs (n int)");
+    stage.plan.rungs = crate::sql::rung("undo.sql").replace("\"10s\"", "\"40s\"");
+    let reader = stage.database.sit_down();
+    stage.plan.change("soak = \"1s\"", "soak = \"50s\"");
+    stage.app.ill_when("false");
+    let daemon = stage.daemon();
+    open(&stage);
+    stage.wait_for_state("soaking");
+    reader.sql("begin; lock table pages in access share mode");
+    stage.app.ill_when("to_regclass('public.pages') is not null");
+    wait_for_step(&stage, "act");
+    until("it waits for the lock", || {
+        reader.sql("select 1 from pg_locks where not granted and relation = 'public.pages'::regclass").len() == 1
+    });
+    end(daemon, End::Killed);
+    // Edited meanwhile: the window goes on with what it opened with.
+    std::fs::write(stage.path("undo.sql"), "drop table posts cascade").unwrap();
+
+    let daemon = stage.daemon();
+    assert!(daemon.said().contains("\"event\":\"config.frozen\""), "{}", daemon.said());
+    wait_for_step(&stage, "act");
+    reader.sql("rollback");
+    stage.wait_for_state("recovered");
+    assert_eq!(stage.database.value("select count(*) from sql_runs"), "1", "it happened once");
+    assert_eq!(stage.new_tables(), ["public.sql_runs"]);
+    let records = stage.records();
+    assert_eq!((rollbacks(&records), count(&records, "act")), (1, 2), "{:?}", steps(&records));
+    stage.assert_originals_whole();
+    assert_everybody_was_told(&stage);
+    daemon.term().expect(0);
+}
+
 #[test]
 fn killed_with_a_script_in_flight_that_has_done_its_work() {
     let mut stage = with_migration("script", BREAKING);

@@ -117,6 +117,11 @@ impl Database {
         rows.remove(0)
     }
 
+    /// The owner connects again, after the server was away.
+    pub(super) fn come_back(&mut self) {
+        self.sitting = Sitting::open(&self.url);
+    }
+
     /// Another session as the owner, for holding locks.
     pub(crate) fn sit_down(&self) -> Sitting {
         Sitting::open(&self.url)

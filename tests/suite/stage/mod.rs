@@ -107,6 +107,16 @@ impl Stage {
         self.server.own_mut()
     }
 
+    /// Restarts the server of a stage that is [`alone`](Self::alone), for settings that need it.
+    pub(crate) fn restart_server(&mut self) {
+        let server = self.server.own_mut();
+        runtime().block_on(async {
+            server.stop(rollbackd::demo::cluster::Stop::Fast).await.expect("stops");
+            server.start_again().await.expect("starts");
+        });
+        self.database.come_back();
+    }
+
     /// Sets a variable for every program that is started from now on.
     pub(crate) fn set(&mut self, name: &str, value: impl Into<String>) {
         self.environment.insert(name.to_owned(), value.into());

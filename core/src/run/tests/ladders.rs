@@ -1,9 +1,10 @@
 //! Rollbacks: what the rungs do, what is made of it, and how traffic is stopped and resumed.
 
 use super::setup::{
-    Door, Migration, Script, Setup, Tables, Verification, When, at, gate, script_rung, secs, tables_rung,
+    Door, Migration, Script, Setup, Tables, Verification, When, at, gate, partial_rung, script_rung, secs, tables_rung,
 };
 use super::world::World;
+use crate::baseline::Class;
 use crate::plan::{Consequence, Method, TableChoice};
 use crate::run::event::Ask;
 use crate::run::record::Record;
@@ -190,6 +191,41 @@ fn an_approval_is_waited_for_at_the_rungs_that_need_it() {
     let world = World::run(setup);
     let ladder = "rung1 inspect+ act+ inspect+ failed1 rung2 inspect+ ask yes inspect+ act+ inspect+";
     assert_eq!(world.ladder(), format!("{STOPPED} {ladder} {RESUMED}"));
+}
+
+#[test]
+fn partial_is_for_breaches_that_all_blame_tables() {
+    let mut setup = broken();
+    setup.plan.rollback.rungs.insert(0, partial_rung());
+    assert!(World::run(setup.clone()).ladder().starts_with(&format!("{STOPPED} rung2 ")), "nothing is blamed");
+    setup.blames = vec!["pages".to_owned()];
+    assert!(World::run(setup.clone()).ladder().starts_with(&format!("{STOPPED} rung1 ")));
+    // A rollback that people ask for, or that the migration's end leads to, blames no table.
+    let asked = Setup { breaks: None, deeds: vec![(When::State(StateName::Soaking), Ask::Rollback)], ..setup.clone() };
+    assert!(World::run(asked).ladder().contains("rung2 "));
+    setup.plan.rollback.rungs.truncate(1);
+    setup.blames = vec![];
+    let world = World::run(setup);
+    assert_eq!(world.reason(), "every rung of the ladder has failed; the last: there is none");
+    assert!(world.all_closed());
+}
+
+#[test]
+fn what_only_a_restore_brings_back_waits_for_a_person_with_traffic_stopped() {
+    let setup = Setup { destroys: true, deeds: vec![(When::Waiting, Ask::Approve)], ..broken() };
+    let world = World::run(setup.clone());
+    let ladder = "rung1 inspect+ ask yes inspect+ act+ inspect+";
+    assert_eq!(world.ladder(), format!("{STOPPED} {ladder} {RESUMED}"));
+    let told = "window.opened breach.detected rollback.started approval.required rollback.recovered";
+    assert_eq!(world.told("Operations"), told);
+    let classified = world.journal.iter().find_map(|entry| match &entry.record {
+        Record::Classified { class, reasons } => Some((*class, reasons.clone())),
+        _ => None,
+    });
+    assert_eq!(classified, Some((Some(Class::Irreversible), vec!["table public.posts was dropped".to_owned()])));
+    let world = World::run(Setup { deeds: vec![], ..setup });
+    assert!(!world.ladder().contains("act"), "{}", world.ladder());
+    assert!(world.all_closed());
 }
 
 #[test]

@@ -15,6 +15,9 @@ impl World {
         let most = if half { ADDED.len() / 2 } else { ADDED.len() };
         if !proc.script {
             self.tables.extend(ADDED[..most].iter().map(|name| (*name).to_owned()));
+            if self.setup.destroys {
+                self.tables.remove(ORIGINALS[0]);
+            }
             return;
         }
         let taken = match self.setup.script {

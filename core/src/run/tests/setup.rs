@@ -86,6 +86,17 @@ pub(super) fn tables_rung() -> Rung {
     Rung { timeout: secs(120), needs_approval: false, method: Method::Tables(removal) }
 }
 
+/// `partial`: only the tables that are to blame.
+pub(super) fn partial_rung() -> Rung {
+    let removal = Removal {
+        tables: TableChoice::Implicated,
+        dispose: Dispose::Quarantine,
+        on_blocked: OnBlocked::Wait,
+        reach: Reach::Related,
+    };
+    Rung { timeout: secs(120), needs_approval: false, method: Method::Tables(removal) }
+}
+
 pub(super) fn contact(name: &str) -> Contact {
     Contact {
         role: "system administrator".to_owned(),
@@ -187,6 +198,10 @@ pub(super) struct Setup {
     pub(super) migration_takes: i64,
     /// What the rules say while the migration's tables are there.
     pub(super) breaks: Option<Consequence>,
+    /// The tables that the breached rule's signal blames.
+    pub(super) blames: Vec<String>,
+    /// Whether the migration drops an original table.
+    pub(super) destroys: bool,
     /// From when to when nothing can be read.
     pub(super) blind: Option<(i64, i64)>,
     /// From when to when the latest reading could not be read, not yet for long enough to be blind.
@@ -219,6 +234,8 @@ impl Default for Setup {
             migration: Migration::Passes,
             migration_takes: 60,
             breaks: None,
+            blames: vec![],
+            destroys: false,
             blind: None,
             unseen: None,
             script: Script::Heals,

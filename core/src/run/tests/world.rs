@@ -243,7 +243,9 @@ impl World {
         let sick = self.setup.sick || self.setup.sick_at.is_some_and(|from| at(from) <= self.now);
         let breached: Vec<Evidence> = match self.setup.breaks {
             _ if blind => vec![],
-            Some(then) if broken => vec![evidence("down", then, self.now)],
+            Some(then) if broken => {
+                vec![Evidence { implicates: self.setup.blames.clone(), ..evidence("down", then, self.now) }]
+            }
             Some(_) | None if sick => vec![evidence("down", Consequence::Rollback, self.now)],
             Some(_) | None => vec![],
         };
