@@ -3,18 +3,23 @@
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
-use rollbackd_core::baseline::{Catalog, Difference, ObjectId, TableName};
+use rollbackd_core::baseline::{Catalog, Difference, ObjectId, ObjectKind, TableName};
 use serde::Serialize;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row};
 
 use super::ladder::Ladder;
-use crate::postgres::{Failure, during};
+use crate::postgres::{Failure, activity, during};
+
+/// What `pg_dump` calls itself.
+const DUMP: &str = "pg_dump";
 
 /// Somebody who holds locks that a rollback would have to wait for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Blocker {
     /// Its process on the server; none for a prepared transaction.
     pub(crate) pid: Option<i32>,
+    /// The name of the prepared transaction.
+    pub(crate) prepared: Option<String>,
     /// What it calls itself.
     pub(crate) application: String,
     /// As whom.
@@ -38,7 +43,7 @@ pub(super) fn wanted(difference: &Difference, now: &Catalog, ladder: &Ladder) ->
             Some(of) => TableName::new(&id.schema, of),
             None => id.as_table()?,
         };
-        let kinds = [rollbackd_core::baseline::ObjectKind::Table, rollbackd_core::baseline::ObjectKind::ForeignTable];
+        let kinds = [ObjectKind::Table, ObjectKind::ForeignTable];
         kinds.into_iter().find_map(|kind| {
             let id = ObjectId { kind, schema: table.schema.clone(), of: None, name: table.name.clone() };
             now.get(&id).map(|object| object.oid)
@@ -58,54 +63,46 @@ pub(super) async fn look(
     drops: bool,
     at: Timestamp,
 ) -> Result<Vec<Blocker>, Failure> {
-    let doing = "looking who holds locks";
-    let rows = client.query(HOLDERS, &[&relations, &drops]).await.map_err(during(doing))?;
-    rows.iter()
-        .map(|row| {
-            let application: String = row.try_get(1)?;
-            let seconds: i64 = row.try_get(4)?;
-            Ok(Blocker {
-                pid: row.try_get(0)?,
-                pg_dump: application == "pg_dump",
-                application,
-                role: row.try_get(2)?,
-                state: row.try_get(3)?,
-                since: at.checked_sub(SignedDuration::from_secs(seconds)).unwrap_or(at),
-                mode: row.try_get(5)?,
-                tables: row.try_get(6)?,
-            })
-        })
-        .collect::<Result<_, _>>()
-        .map_err(during(doing))
+    let mut relations = relations.to_vec();
+    if drops {
+        relations.extend(activity::referenced(client, &relations).await?);
+    }
+    let since = |seconds: i64| at.checked_sub(SignedDuration::from_secs(seconds)).unwrap_or(at);
+    let holders = activity::holders(client, &relations).await?.into_iter().map(|holder| Blocker {
+        pid: holder.pid,
+        prepared: holder.prepared,
+        pg_dump: holder.application == DUMP,
+        application: holder.application,
+        role: holder.role,
+        state: holder.state,
+        since: since(holder.seconds),
+        mode: Some(holder.mode),
+        tables: holder.tables,
+    });
+    let mut found: Vec<Blocker> = holders.collect();
+    let doing = "looking for a pg_dump";
+    let sql = "select pid, coalesce(usename::text, ''), coalesce(state, ''), \
+                 coalesce(extract(epoch from clock_timestamp() - xact_start), 0)::int8 \
+               from pg_stat_activity where application_name = $1 and datname = current_database() order by pid";
+    for row in client.query(sql, &[&DUMP]).await.map_err(during(doing))? {
+        let dump = dump(&row, since).map_err(during(doing))?;
+        if found.iter().all(|known| known.pid != dump.pid) {
+            found.push(dump);
+        }
+    }
+    Ok(found)
 }
 
-const HOLDERS: &str = "with wanted as ( \
-      select unnest($1::oid[]) as oid \
-      union select confrelid from pg_constraint where $2 and contype = 'f' and conrelid = any($1::oid[])), \
-    held as ( \
-      select l.pid, l.virtualtransaction, \
-        array_agg(distinct n.nspname || '.' || c.relname) as tables, \
-        (array_agg(l.mode order by array_position(array['AccessShareLock', 'RowShareLock', 'RowExclusiveLock', \
-          'ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'], l.mode) \
-          desc))[1] as mode \
-      from pg_locks l join wanted w on w.oid = l.relation join pg_class c on c.oid = l.relation \
-      join pg_namespace n on n.oid = c.relnamespace \
-      where l.locktype = 'relation' and l.granted and l.pid is distinct from pg_backend_pid() \
-        and l.database = (select oid from pg_database where datname = current_database()) \
-      group by 1, 2) \
-    select h.pid, coalesce(nullif(a.application_name, ''), nullif(a.backend_type, 'client backend'), \
-        'prepared transaction ' || p.gid, ''), \
-      coalesce(a.usename::text, p.owner::text, ''), coalesce(a.state, ''), \
-      coalesce(extract(epoch from clock_timestamp() - coalesce(a.xact_start, p.prepared, a.state_change)), 0)::int8, \
-      h.mode, h.tables \
-    from held h left join pg_stat_activity a on a.pid = h.pid \
-      left join pg_locks t on h.pid is null and t.pid is null and t.locktype = 'transactionid' and t.granted \
-        and t.virtualtransaction = h.virtualtransaction \
-      left join pg_prepared_xacts p on p.transaction = t.transactionid \
-    union all \
-    select a.pid, a.application_name, coalesce(a.usename::text, ''), coalesce(a.state, ''), \
-      coalesce(extract(epoch from clock_timestamp() - a.xact_start), 0)::int8, null, '{}' \
-    from pg_stat_activity a \
-    where a.application_name = 'pg_dump' and a.datname = current_database() \
-      and not exists (select from held h where h.pid = a.pid) \
-    order by 5 desc, 1";
+fn dump(row: &Row, since: impl Fn(i64) -> Timestamp) -> Result<Blocker, tokio_postgres::Error> {
+    Ok(Blocker {
+        pid: Some(row.try_get(0)?),
+        prepared: None,
+        application: DUMP.to_owned(),
+        role: row.try_get(1)?,
+        state: row.try_get(2)?,
+        since: since(row.try_get(3)?),
+        mode: None,
+        tables: Vec::new(),
+        pg_dump: true,
+    })
+}

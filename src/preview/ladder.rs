@@ -143,6 +143,10 @@ pub(super) async fn foresee(
                 let does = format!("runs `{line}`; what that did is read from the catalog afterwards");
                 (Rung { does, ..empty }, None)
             }
+            Method::Sql { file } => {
+                let does = format!("runs the statements of {file} in one transaction; they are not shown, as they may hold secrets");
+                (Rung { does, ..empty }, None)
+            }
             Method::Tables(removal) => {
                 let removal = Removal { tables: choice(&removal.tables, question), ..removal.clone() };
                 let work = Work { question, removal: &removal, schema, obstacles: &whole.obstacles };

@@ -110,9 +110,11 @@ fn rung_lines(number: usize, rung: &Rung, paint: Paint) -> String {
         Would::Nothing => "would have nothing to do",
         Would::Stop => "would stop before anything was changed",
     };
-    let approval = if rung.needs_approval { ", and waits for `rollbackd approve` first" } else { "" };
-    let mut text = format!("  {number}  {}  {would}{approval}\n", paint.bold(rung.kind));
+    let mut text = format!("  {number}  {}: {would}\n", paint.bold(rung.kind));
     text.push_str(&wrap(&format!("It {}.", rung.does), 5));
+    if rung.needs_approval {
+        text.push_str("     It waits for `rollbackd approve` first.\n");
+    }
     text.push_str(&some(rung.stops.iter().map(|reason| beside("     - ", reason)), 7));
     text.push_str(&some(rung.notes.iter().map(|note| beside("     note: ", note)), 5));
     text
@@ -157,13 +159,18 @@ fn collateral(preview: &Preview, paint: Paint) -> String {
         (Fate::Obstacle, "no statement brings it back:"),
     ] {
         let of: Vec<&str> =
-            preview.collateral.iter().filter(|gone| gone.fate == fate).map(|gone| gone.words.as_str()).collect();
+            preview.collateral.iter().filter(|gone| gone.fate == fate).map(|gone| bare(&gone.words)).collect();
         if !of.is_empty() {
             text.push_str(&wrap(words, 2));
             text.push_str(&some(of.into_iter().map(|words| beside("    - ", words)), 6));
         }
     }
     text
+}
+
+/// The words without what the heading says already.
+fn bare(words: &str) -> &str {
+    words.strip_prefix("put back ").unwrap_or(words)
 }
 
 fn keys(preview: &Preview, paint: Paint) -> String {
@@ -250,10 +257,11 @@ fn locks(preview: &Preview) -> String {
 }
 
 fn holder(blocker: &Blocker, preview: &Preview) -> String {
-    let name = match blocker.application.as_str() {
-        "pg_dump" => "a running pg_dump".to_owned(),
-        "" => "a session without a name".to_owned(),
-        name => format!("\"{name}\""),
+    let name = match (&blocker.prepared, blocker.application.as_str()) {
+        (Some(name), _) => format!("prepared transaction \"{name}\""),
+        (None, "pg_dump") => "a running pg_dump".to_owned(),
+        (None, "") => "a session without a name".to_owned(),
+        (None, name) => format!("session \"{name}\""),
     };
     let mut about = Vec::new();
     about.extend(blocker.pid.map(|pid| format!("pid {pid}")));

@@ -72,6 +72,7 @@ pub(crate) async fn foresee(
         Ok(seen) => seen,
         Err(Attempt::Stopped(stops)) => return Ok(Foreseen { stops, ..Foreseen::default() }),
         Err(Attempt::Again(reason)) => return Ok(Foreseen { stops: vec![reason], ..Foreseen::default() }),
+        Err(Attempt::Left(stays)) => return Ok(Foreseen { stays, ..Foreseen::default() }),
         Err(Attempt::Nothing | Attempt::Done(_)) => return Ok(Foreseen::default()),
     };
     let members = &seen.scope.members;

@@ -96,6 +96,7 @@ fn busy_preview() -> Preview {
         ],
         blockers: vec![Blocker {
             pid: Some(4711),
+            prepared: None,
             application: "psql\u{1b}[2J".to_owned(),
             role: "shop".to_owned(),
             state: "idle in transaction".to_owned(),
