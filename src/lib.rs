@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod notify;
 pub mod postgres;
 pub mod preflight;
+pub mod preview;
 pub mod process;
 pub mod purge;
 pub mod rung;

@@ -5,6 +5,7 @@
 //! back: what has the name is whole. Nothing is restored here.
 
 mod manifest;
+mod newest;
 mod prune;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use tokio_postgres::{IsolationLevel, Transaction};
 use tokio_util::sync::CancellationToken;
 
 pub use self::manifest::{FileEntry, Manifest};
+pub use self::newest::{newest, read as read_baseline};
 
 use crate::clock::{self, Stopwatch};
 use crate::config::model::Config;

@@ -9,7 +9,7 @@ use super::manifest;
 pub(super) const PREFIX: &str = "pre-migration-";
 
 /// Whether this is how we name backups: the prefix, `YYYYMMDDTHHMMSSZ`, and perhaps a number.
-fn is_ours(name: &str) -> bool {
+pub(super) fn is_ours(name: &str) -> bool {
     let Some(rest) = name.strip_prefix(PREFIX) else { return false };
     let digits = |text: &str, count: usize| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
     let (Some(date), Some("T"), Some(time), Some(rest)) =

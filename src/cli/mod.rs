@@ -16,6 +16,7 @@ mod history;
 mod notify;
 mod output;
 mod place;
+mod plan;
 mod purge;
 mod quarantine;
 mod report;
@@ -70,6 +71,8 @@ enum Command {
     Guard(guard::Arguments),
     /// Validate the configuration; --online: would a rollback work?
     Check(check::Arguments),
+    /// Show what a rollback would do right now; changes nothing
+    Plan(plan::Arguments),
     /// Show state, verdict, signals and the next window
     Status(status::Arguments),
     /// Open a window, and control it
@@ -135,6 +138,7 @@ async fn dispatch(cli: Cli, terminal: &mut Terminal) -> anyhow::Result<Exit> {
         Command::Run => run::run(config, terminal).await,
         Command::Guard(arguments) => guard::run(config, arguments, terminal).await,
         Command::Check(arguments) => check::run(config, arguments, terminal).await,
+        Command::Plan(arguments) => plan::run(config, arguments, terminal).await,
         Command::Status(arguments) => status::run(config, arguments, terminal).await,
         Command::Window(verb) => window::run(config, verb, terminal).await,
         Command::Rollback(reasoned) => control::rollback(config, reasoned, terminal).await,

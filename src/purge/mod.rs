@@ -16,6 +16,7 @@ use tokio_postgres::{Client, GenericClient, Transaction};
 
 use self::archive::Archive;
 use crate::config::model::Config;
+use crate::postgres::pinned::Pinned;
 use crate::postgres::removal::{BATCH, order, undo};
 use crate::postgres::{Failure, count, during, milliseconds};
 use crate::rung::Patience;
@@ -74,9 +75,10 @@ pub async fn purge(config: &Config, schema: &str, window: &str, archived: bool, 
 
 impl Job<'_> {
     async fn run(self, mut patience: Patience, found: &mut Purged) -> Result<Vec<String>, String> {
+        let pinned = Pinned::new(&self.config.database);
         let mut kept: Option<Archive> = None;
         let ended = loop {
-            let mut session = match patience.connect(&self.config.database).await {
+            let mut session = match patience.connect(&pinned).await {
                 Ok(session) => session,
                 Err(error) => break Err(error.to_string()),
             };
@@ -133,8 +135,11 @@ impl Job<'_> {
         let transaction = client.transaction().await.map_err(during("beginning a transaction"))?;
         self.set_limits(&transaction, within).await?;
         let mut members = members(&transaction, self.schema, BATCH).await?;
-        let lockable: Vec<String> =
-            members.iter().filter(|member| !member.foreign).map(|member| format!("only {}", member.table.sql())).collect();
+        let lockable: Vec<String> = members
+            .iter()
+            .filter(|member| !member.foreign)
+            .map(|member| format!("only {}", member.table.sql()))
+            .collect();
         if !lockable.is_empty() {
             let sql = format!("lock table {} in access exclusive mode", lockable.join(", "));
             transaction.batch_execute(&sql).await.map_err(during("locking the tables"))?;

@@ -25,6 +25,7 @@ use serde::Serialize;
 use self::attempt::Attempt;
 use crate::config::model::Config;
 use crate::postgres::activity::{self, Blocker};
+use crate::postgres::pinned::Pinned;
 use crate::postgres::session::Session;
 use crate::postgres::{Failure, count};
 use crate::rung::Patience;

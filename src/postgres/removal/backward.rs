@@ -119,7 +119,7 @@ impl Backward<'_> {
     }
 
     /// An act as a job. What stands by itself is moved into the quarantine where there is one.
-    fn job(&self, act: &Act) -> Job {
+    pub(super) fn job(&self, act: &Act) -> Job {
         let whole = matches!(
             act.id.kind,
             ObjectKind::View

@@ -36,6 +36,8 @@ pub(super) struct Collateral {
     pub(super) drop: String,
     /// The table that has to be locked for that, when it is not one of ours.
     pub(super) locks: Option<u32>,
+    /// What it is.
+    pub(super) id: Option<ObjectId>,
 }
 
 /// An object that stands by itself.
@@ -102,7 +104,10 @@ impl Known<'_> {
         if self.protected.contains(&id.schema) {
             Fate::Survives(words.to_owned())
         } else if !self.baseline.catalog.contains(&id) {
-            goes()
+            match goes() {
+                Fate::Goes(collateral) => Fate::Goes(Collateral { id: Some(id), ..collateral }),
+                fate @ (Fate::Implied | Fate::Joins { .. } | Fate::PutBack(_) | Fate::Survives(_)) => fate,
+            }
         } else if self.reversible.contains(&id) {
             Fate::PutBack(id)
         } else {
@@ -213,7 +218,7 @@ impl Dependent {
             _ => return self.survives(),
         };
         known.fate(part_of(kind, schema, of, part), &self.words, || {
-            Fate::Goes(Collateral { words: self.words.clone(), whole: None, drop, locks: Some(relation.oid) })
+            Fate::Goes(Collateral { words: self.words.clone(), whole: None, drop, locks: Some(relation.oid), id: None })
         })
     }
 
@@ -273,5 +278,5 @@ fn fate_of_view(relation: &Relation, keyword: &'static str, kind: ObjectKind, kn
 
 fn goes(words: String, keyword: &'static str, sql: String, relation: Option<TableName>) -> Fate {
     let drop = format!("drop {keyword} {sql}");
-    Fate::Goes(Collateral { words, whole: Some(Whole { keyword, sql, relation }), drop, locks: None })
+    Fate::Goes(Collateral { words, whole: Some(Whole { keyword, sql, relation }), drop, locks: None, id: None })
 }

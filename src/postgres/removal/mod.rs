@@ -13,6 +13,7 @@ mod columns;
 mod dependent;
 pub(crate) mod discard;
 pub(crate) mod order;
+pub(crate) mod preview;
 pub(crate) mod quarantine;
 pub(crate) mod scope;
 pub(crate) mod undo;

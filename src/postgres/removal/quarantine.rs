@@ -231,7 +231,11 @@ async fn moved_relations(client: &impl GenericClient, members: &[Member]) -> Res
 }
 
 /// The owners of tables whose foreign keys stay live.
-async fn owners(client: &impl GenericClient, scope: &Scope, members: &[Member]) -> Result<Vec<String>, Failure> {
+pub(super) async fn owners(
+    client: &impl GenericClient,
+    scope: &Scope,
+    members: &[Member],
+) -> Result<Vec<String>, Failure> {
     let doing = "reading the tables' owners";
     let oids: Vec<u32> = members.iter().map(|member| member.oid).collect();
     let keyed: Vec<u32> = scope.keys.iter().map(|key| key.member).filter(|member| oids.contains(member)).collect();
@@ -274,4 +278,27 @@ pub(crate) async fn make_closed(
     transaction.batch_execute(&rights.join(";")).await.map_err(during(doing))?;
     done.extend(rights);
     Ok(done)
+}
+
+/// What is moved in each of these transactions, worked out and not run, with what has to be known of it in words. What
+/// hangs on the tables goes in the first.
+pub(super) async fn foresee(
+    transaction: &Transaction<'_>,
+    schema: &str,
+    scope: &Scope,
+    batches: &[Vec<Member>],
+) -> Result<Vec<(Vec<order::Job>, Vec<String>)>, Failure> {
+    let taken = columns::names_in(transaction, schema).await?;
+    let mut moves = Moves { schema: schema.to_owned(), taken, ..Moves::default() };
+    let mut foreseen = Vec::new();
+    for (at, members) in batches.iter().enumerate() {
+        moves.publications(transaction, members).await?;
+        for collateral in scope.collateral.iter().filter(|_| at == 0) {
+            moves.collateral(collateral);
+        }
+        let names = moved_relations(transaction, members).await?;
+        moves.tables(members, &names);
+        foreseen.push((std::mem::take(&mut moves.jobs), std::mem::take(&mut moves.notes)));
+    }
+    Ok(foreseen)
 }

@@ -146,9 +146,14 @@ pub(super) async fn fill(
         source.dump.display().to_string(),
     ];
     let mut failure = None;
-    let copied =
-        programs::feed(source.restore, &arguments, left, |stdout| copy(client, side, stdout, &mut failure), |said| said)
-            .await;
+    let copied = programs::feed(
+        source.restore,
+        &arguments,
+        left,
+        |stdout| copy(client, side, stdout, &mut failure),
+        |said| said,
+    )
+    .await;
     if let Some(failure) = failure {
         return Err(failure);
     }
