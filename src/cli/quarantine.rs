@@ -78,7 +78,8 @@ impl Known {
         };
         let quarantine = self.quarantines.iter().find(meant).cloned();
         if quarantine.is_none() && window.is_none() {
-            let message = format!("there is no window `{asked}` and no quarantine of it; without a name this lists them");
+            let message =
+                format!("there is no window `{asked}` and no quarantine of it; without a name this lists them");
             return Err(Stop::new(Exit::Failed, message));
         }
         let id = quarantine.as_ref().and_then(|quarantine| quarantine.window.clone());
@@ -107,7 +108,13 @@ pub(super) fn listed(quarantines: &[Quarantine], now: Timestamp, paint: Paint) -
         .map(|quarantine| {
             let undo = quarantine.undoable.map_or_else(|| "by hand".to_owned(), |tables| tables.to_string());
             let window = quarantine.window.clone().unwrap_or_else(|| quarantine.schema.clone());
-            vec![window, quarantine.tables.to_string(), size(quarantine.bytes), undo, relative(quarantine.started_at, now)]
+            vec![
+                window,
+                quarantine.tables.to_string(),
+                size(quarantine.bytes),
+                undo,
+                relative(quarantine.started_at, now),
+            ]
         })
         .collect();
     table(paint, IDS, &["WINDOW", "TABLES", "SIZE", "UNDO", "BEGAN"], &rows)
@@ -144,7 +151,12 @@ pub(super) fn confirmed(question: &str, yes: bool) -> Result<bool, Stop> {
 
 /// What a quarantine holds, for the question.
 pub(super) fn what(quarantine: &Quarantine) -> String {
-    format!("{} in {} ({})", counted(usize::try_from(quarantine.tables).unwrap_or(0), "table"), quarantine.schema, size(quarantine.bytes))
+    format!(
+        "{} in {} ({})",
+        counted(usize::try_from(quarantine.tables).unwrap_or(0), "table"),
+        quarantine.schema,
+        size(quarantine.bytes)
+    )
 }
 
 #[cfg(test)]

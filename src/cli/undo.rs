@@ -66,8 +66,7 @@ pub(super) async fn run(path: &Path, arguments: Arguments, terminal: &mut Termin
         [] => String::new(),
         archives => format!(" and {}", counted(archives.len(), "archive")),
     };
-    let question =
-        format!("This brings back {} from {}{archives}.", counted(tables, "table"), what(&quarantine));
+    let question = format!("This brings back {} from {}{archives}.", counted(tables, "table"), what(&quarantine));
     if !confirmed(&question, arguments.yes)? {
         terminal.print("nothing was changed\n")?;
         return Ok(Exit::Failed);

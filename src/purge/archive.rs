@@ -55,8 +55,8 @@ pub(super) async fn take(client: &mut Client, job: Job<'_>, within: Duration) ->
         counts.push(RowCount { table: member.table, rows: print.rows });
         prints.insert(member.oid, print);
     }
-    let directory = make_directory(&job.config.state_dir, job.window, "purged")
-        .map_err(|reason| Failure::found(DOING, reason))?;
+    let directory =
+        make_directory(&job.config.state_dir, job.window, "purged").map_err(|reason| Failure::found(DOING, reason))?;
     let filled = fill(&transaction, job, &directory, &counts, within.saturating_sub(watch.elapsed())).await;
     if let Err(failure) = filled {
         remove(&directory);

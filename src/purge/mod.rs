@@ -133,8 +133,11 @@ impl Job<'_> {
         let transaction = client.transaction().await.map_err(during("beginning a transaction"))?;
         self.set_limits(&transaction, within).await?;
         let mut members = members(&transaction, self.schema, BATCH).await?;
-        let lockable: Vec<String> =
-            members.iter().filter(|member| !member.foreign).map(|member| format!("only {}", member.table.sql())).collect();
+        let lockable: Vec<String> = members
+            .iter()
+            .filter(|member| !member.foreign)
+            .map(|member| format!("only {}", member.table.sql()))
+            .collect();
         if !lockable.is_empty() {
             let sql = format!("lock table {} in access exclusive mode", lockable.join(", "));
             transaction.batch_execute(&sql).await.map_err(during("locking the tables"))?;

@@ -87,8 +87,7 @@ fn jobs(entries: &[String]) -> Vec<order::Job> {
 async fn section(restore: &Path, file: &Path, name: &str, within: Duration) -> Result<Vec<String>, String> {
     let directory = tempfile::tempdir().map_err(|error| format!("a directory for the archive's SQL: {error}"))?;
     let script = directory.path().join("script.sql");
-    let arguments =
-        [format!("--section={name}"), format!("--file={}", script.display()), file.display().to_string()];
+    let arguments = [format!("--section={name}"), format!("--file={}", script.display()), file.display().to_string()];
     programs::run(restore, &arguments, None, within, None).await?;
     let text = std::fs::read_to_string(&script).map_err(|error| format!("{}: {error}", file.display()))?;
     Ok(entries(&text))

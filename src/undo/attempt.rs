@@ -169,9 +169,10 @@ impl Way<'_> {
     async fn early(&self, transaction: &Transaction<'_>, kind: ObjectKind) -> Result<Vec<order::Job>, Failure> {
         let kept: BTreeSet<ObjectId> =
             kept_copies(transaction, self.job.schema, self.record).await?.into_iter().map(|copy| copy.id).collect();
-        let missing = self.record.objects.iter().filter(|object| {
-            object.id.kind == kind && !kept.contains(&object.id) && !self.before.contains(&object.id)
-        });
+        let missing =
+            self.record.objects.iter().filter(|object| {
+                object.id.kind == kind && !kept.contains(&object.id) && !self.before.contains(&object.id)
+            });
         let jobs = missing.map(|object| order::Job {
             id: Some(object.id.clone()),
             sql: object.making().into_iter().map(str::to_owned).collect(),

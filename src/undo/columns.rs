@@ -43,7 +43,10 @@ pub(super) fn adding(columns: &[&Object]) -> Vec<order::Job> {
         let (table, name) = (table_of(column).sql(), quote_identifier(&column.id.name));
         let add = format!("alter table {table} add column if not exists {fragment}");
         // A partition refuses even a column that it has got from its parent.
-        Some(order::Job { otherwise: vec![format!("select {name} from {table} limit 0")], ..order::Job::moving(vec![add]) })
+        Some(order::Job {
+            otherwise: vec![format!("select {name} from {table} limit 0")],
+            ..order::Job::moving(vec![add])
+        })
     });
     adds.collect()
 }
@@ -115,19 +118,13 @@ pub(super) async fn fill(
 }
 
 /// Says how many rows have their values, and drops what was kept when nothing in it is left over.
-async fn told(
-    transaction: &Transaction<'_>,
-    kept: &KeptColumns,
-    filled: u64,
-    new: &str,
-) -> Result<String, Failure> {
+async fn told(transaction: &Transaction<'_>, kept: &KeptColumns, filled: u64, new: &str) -> Result<String, Failure> {
     let KeptColumns { table, columns, place, .. } = kept;
     let doing = format!("counting the rows of {table}");
     let rows = |rows: u64| counted(usize::try_from(rows).unwrap_or(usize::MAX), "row");
     let all = count::rows(transaction, place).await?;
     let newer = format!("select count(*) from {} t where {new}", table.sql());
-    let newer: i64 =
-        transaction.query_one(&newer, &[]).await.and_then(|row| row.try_get(0)).map_err(during(&doing))?;
+    let newer: i64 = transaction.query_one(&newer, &[]).await.and_then(|row| row.try_get(0)).map_err(during(&doing))?;
     let mut words = format!("{} of {table}: values of {} filled", columns.join(", "), rows(filled));
     if newer > 0 {
         let newer = rows(newer.unsigned_abs());

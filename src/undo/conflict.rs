@@ -36,8 +36,7 @@ pub(super) async fn ahead(client: &impl GenericClient, schema: &str) -> Result<V
 /// What is in the way of a record; `now` is the catalog.
 pub(super) async fn of(client: &impl GenericClient, record: &Record, now: &Catalog) -> Result<Vec<String>, Failure> {
     let mut found = lost(record);
-    let instead: BTreeMap<&ObjectId, &Object> =
-        record.instead.iter().map(|object| (&object.id, object)).collect();
+    let instead: BTreeMap<&ObjectId, &Object> = record.instead.iter().map(|object| (&object.id, object)).collect();
     let made: BTreeSet<TableName> = record.made.iter().filter_map(|object| relation(&object.id)).collect();
     let mut names: BTreeSet<TableName> = record.tables.iter().cloned().collect();
     for object in &record.objects {

@@ -232,7 +232,8 @@ async fn what_was_put_back_becomes_the_migrations_again() {
 async fn what_was_made_again_goes_only_when_it_is_in_the_way() {
     // The migration's view has the name of a view that it renamed, and an index that it dropped comes and stays.
     let before = "create index by_body on posts (body); create view old as select 1 as one";
-    let migration = "create table pages (id int, one int); drop index by_body; drop view old; alter table pages rename to old";
+    let migration =
+        "create table pages (id int, one int); drop index by_body; drop view old; alter table pages rename to old";
     for dispose in DISPOSALS {
         let world = World::new(before, migration).await;
         world.remove(TableChoice::Added, dispose, Reach::Everything).await;
@@ -280,7 +281,8 @@ async fn rows_that_came_and_went_since_are_told() {
         world.remove(TableChoice::Added, dispose, Reach::Everything).await;
         world.fixture.sql("delete from posts where id = 2; insert into posts values (7, 1, 'new')").await;
         let undone = world.undone().await;
-        let words = "values of 1 row filled; 1 row written since have the default; those of 1 row that are gone stay in";
+        let words =
+            "values of 1 row filled; 1 row written since have the default; those of 1 row that are gone stay in";
         assert!(undone.columns.iter().any(|one| one.contains(words)), "{:?}", undone.columns);
         assert!(!undone.quarantine_dropped, "values that found no row are kept");
         assert_eq!(world.fixture.number("select stars::int8 from posts where id = 1").await, 11);
@@ -292,7 +294,11 @@ async fn rows_that_came_and_went_since_are_told() {
 
 #[tokio::test]
 async fn without_a_key_nobody_knows_whose_a_value_was() {
-    let world = World::new("create table notes (t text); insert into notes values ('x')", "alter table notes add n int; update notes set n = 7").await;
+    let world = World::new(
+        "create table notes (t text); insert into notes values ('x')",
+        "alter table notes add n int; update notes set n = 7",
+    )
+    .await;
     world.remove(TableChoice::Added, Dispose::Quarantine, Reach::Everything).await;
     let undone = world.undone().await;
     assert!(undone.columns[0].contains("no key says which row each belongs to"), "{:?}", undone.columns);
@@ -325,12 +331,16 @@ async fn nothing_that_came_since_is_overwritten() {
 
 #[tokio::test]
 async fn what_was_redefined_since_is_left_alone() {
-    let migration = "create table pages (id int, body text); create or replace view recent as select id, body from pages";
+    let migration =
+        "create table pages (id int, body text); create or replace view recent as select id, body from pages";
     let world = World::new("", migration).await;
     world.remove(TableChoice::Added, Dispose::Quarantine, Reach::Attached).await;
     world.fixture.sql("create or replace view recent as select id, body from posts where id > 1").await;
     let undone = world.undo().await;
-    assert_eq!((undone.ended, undone.reasons), (Ended::Stopped, vec!["view public.recent was changed since".to_owned()]));
+    assert_eq!(
+        (undone.ended, undone.reasons),
+        (Ended::Stopped, vec!["view public.recent was changed since".to_owned()])
+    );
 }
 
 #[tokio::test]

@@ -139,8 +139,7 @@ pub(crate) async fn newest(transaction: &Transaction<'_>, schema: &str) -> Resul
     transaction.batch_execute(&format!("lock table {table} in exclusive mode")).await.map_err(during(doing))?;
     let sql = format!("select id, record from {table} order by id desc limit 1");
     let Some(row) = transaction.query_opt(&sql, &[]).await.map_err(during(doing))? else { return Ok(None) };
-    let (id, text): (i64, &str) =
-        (row.try_get(0).map_err(during(doing))?, row.try_get(1).map_err(during(doing))?);
+    let (id, text): (i64, &str) = (row.try_get(0).map_err(during(doing))?, row.try_get(1).map_err(during(doing))?);
     let record = serde_json::from_str(text).map_err(|error| Failure::found(doing, error.to_string()))?;
     Ok(Some((id, record)))
 }
