@@ -43,7 +43,7 @@ impl Known {
         windows.sort_by_key(|window| std::cmp::Reverse(window.started_at));
         let session = Session::connect(&config.database).await.map_err(|error| {
             let exit = match &error {
-                ConnectError::Down { .. } => Exit::Unavailable,
+                ConnectError::Down { .. } | ConnectError::Full { .. } => Exit::Unavailable,
                 ConnectError::Mistake { .. } => Exit::Configuration,
             };
             Stop::new(exit, error.to_string())

@@ -149,6 +149,16 @@ pub(super) async fn foresee(
                 );
                 (Rung { does, ..empty }, None)
             }
+            Method::Restore => {
+                let damage = question.baseline.catalog.difference(now, protected).beyond_statements();
+                let does =
+                    "brings original tables that are missing or damaged back from the backup; what is damaged is kept"
+                        .to_owned();
+                let would = if damage.is_empty() { Would::Nothing } else { Would::Act };
+                let rows = "original tables that have fewer rows than before are brought back as well".to_owned();
+                let notes = damage.into_iter().chain([rows]).collect();
+                (Rung { does, would, notes, ..empty }, None)
+            }
             Method::Tables(removal) => {
                 let removal = Removal { tables: choice(&removal.tables, question), ..removal.clone() };
                 let work = Work { question, removal: &removal, schema, obstacles: &whole.obstacles };

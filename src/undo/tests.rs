@@ -6,6 +6,7 @@ use rollbackd_core::plan::{Dispose, OnBlocked, Reach, Removal, TableChoice};
 
 use super::*;
 use crate::postgres::catalog;
+use crate::postgres::pinned::Pinned;
 use crate::postgres::testing::Fixture;
 use crate::rung::tables;
 
@@ -51,7 +52,8 @@ impl World {
     pub(crate) async fn remove(&self, tables: TableChoice, dispose: Dispose, reach: Reach) {
         let removal = Removal { tables, dispose, on_blocked: OnBlocked::Wait, reach };
         let started = "2026-11-22T02:00:00Z".parse().expect("a time");
-        let outcome = tables::act(&self.config, &self.baseline, &removal, WINDOW, started, LONG).await;
+        let pinned = Pinned::new(&self.config.database);
+        let outcome = tables::act(&self.config, &pinned, &self.baseline, &removal, WINDOW, started, LONG).await;
         assert!(outcome.is_success(), "{}", outcome.detail);
     }
 

@@ -111,7 +111,7 @@ impl Course<'_> {
         let (seen, schema) = (self.seen, self.schema);
         let drops = matches!(self.job.removal.dispose, Dispose::Drop { .. });
         let batches = self.batches(drops);
-        let kept = columns::plan(transaction, &seen.way.columns, &seen.before, schema).await?;
+        let kept = columns::plan(transaction, &seen.way.columns, &seen.before, schema, drops).await?;
         found.kept.extend(kept.iter().map(|keeping| keeping.job.words.clone()));
         let kept: Vec<String> = kept.into_iter().flat_map(|keeping| keeping.job.sql).collect();
         let (before, after, making) = self.ways();
