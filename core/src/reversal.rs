@@ -154,10 +154,9 @@ impl Reversal {
 
     fn added(&mut self, object: &Object) {
         match (object.id.kind, &object.unmake) {
-            (ObjectKind::Table | ObjectKind::ForeignTable, _) => {}
             (ObjectKind::Column, Some(_)) => self.columns.push(object.id.clone()),
             // A part's column goes with its whole's.
-            (ObjectKind::Column, None) => {}
+            (ObjectKind::Table | ObjectKind::ForeignTable, _) | (ObjectKind::Column, None) => {}
             (_, Some(unmake)) => self.act(&object.id, Deed::Remove, vec![unmake.clone()]),
             (_, None) => self.left.push(format!("{} stays: it cannot be taken away by itself", object.id)),
         }
@@ -165,11 +164,14 @@ impl Reversal {
 
     fn removed(&mut self, object: &Object) {
         let sql = owned(&object.making());
-        match object.id.kind {
-            // Said by `destroyed`, when it matters.
-            ObjectKind::Table | ObjectKind::Column => {}
-            _ if sql.is_empty() => self.obstacles.push(format!("{} is gone, and cannot be made again", object.id)),
-            _ => self.act(&object.id, Deed::Make, sql),
+        // What holds rows is said by `destroyed`, when it matters.
+        if matches!(object.id.kind, ObjectKind::Table | ObjectKind::Column) {
+            return;
+        }
+        if sql.is_empty() {
+            self.obstacles.push(format!("{} is gone, and cannot be made again", object.id));
+        } else {
+            self.act(&object.id, Deed::Make, sql);
         }
     }
 
@@ -179,7 +181,7 @@ impl Reversal {
         match id.kind {
             ObjectKind::Column => {}
             ObjectKind::Extension => {
-                self.left.push(format!("{id} stays at {}: it was {}", is.definition, was.definition))
+                self.left.push(format!("{id} stays at {}: it was {}", is.definition, was.definition));
             }
             _ if making.is_empty() => {
                 let (before, after) = (&was.definition, &is.definition);

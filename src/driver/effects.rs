@@ -28,6 +28,7 @@ const OVERTIME: Duration = Duration::from_secs(90);
 
 /// What comes back from an effect.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "reports are few, and taken in as soon as they come")]
 pub enum Report {
     /// A step started a process.
     Process {

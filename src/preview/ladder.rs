@@ -157,7 +157,7 @@ pub(super) async fn foresee(
                 let would = if damage.is_empty() { Would::Nothing } else { Would::Act };
                 let rows = "original tables that have fewer rows than before are brought back as well".to_owned();
                 let notes = damage.into_iter().chain([rows]).collect();
-                (Rung { does, would, notes, ..empty }, None)
+                (Rung { would, does, notes, ..empty }, None)
             }
             Method::Tables(removal) => {
                 let removal = Removal { tables: choice(&removal.tables, question), ..removal.clone() };

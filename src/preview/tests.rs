@@ -222,8 +222,8 @@ async fn who_holds_locks_is_named_and_a_count_that_cannot_be_had_is_no_guess() {
     let pages = preview.rows_written.iter().find(|rows| rows.table.name == "pages").expect("listed");
     assert_eq!((pages.now, pages.not_counted.as_deref()), (None, Some("another session has locked it")));
     assert_eq!(preview.class, Class::Lossy, "not counted is not empty");
-    let would: Vec<Would> = preview.rungs.iter().map(|rung| rung.would).collect();
-    assert_eq!(would, [Would::Nothing, Would::Act, Would::Act]);
+    let foreseen: Vec<Would> = preview.rungs.iter().map(|rung| rung.would).collect();
+    assert_eq!(foreseen, [Would::Nothing, Would::Act, Would::Act]);
     assert!(preview.rungs[1].does.contains("node scripts/rollback-emergency.js"), "{:?}", preview.rungs[1]);
     assert_eq!(preview.sql_of_rung, Some(3));
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Difference, ObjectKind, RowCount, counted};
+use super::{Difference, ObjectId, ObjectKind, RowCount, counted};
 
 /// What taking the migration back costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -42,13 +42,8 @@ impl Difference {
     /// What was destroyed, so that no statement brings it back, in words.
     pub fn beyond_statements(&self) -> Vec<String> {
         let mut words = Vec::new();
-        for id in &self.removed {
-            match id.kind {
-                ObjectKind::Table => words.push(format!("{id} was dropped")),
-                ObjectKind::Column => words.push(format!("{id} was dropped")),
-                _ => {}
-            }
-        }
+        let holds_rows = |id: &&ObjectId| matches!(id.kind, ObjectKind::Table | ObjectKind::Column);
+        words.extend(self.removed.iter().filter(holds_rows).map(|id| format!("{id} was dropped")));
         for change in self.changed.iter().filter(|change| change.id.kind == ObjectKind::Column) {
             words.push(format!("{} was rewritten: it was {}, and is {}", change.id, change.before, change.after));
         }
@@ -59,7 +54,7 @@ impl Difference {
     /// The rows and values that would leave the live schema, in words.
     fn would_leave(&self, rows: &[RowCount]) -> Vec<String> {
         let mut words = Vec::new();
-        for table in self.added.iter().filter(|id| id.kind == ObjectKind::Table).filter_map(super::ObjectId::as_table) {
+        for table in self.added.iter().filter(|id| id.kind == ObjectKind::Table).filter_map(ObjectId::as_table) {
             match rows.iter().find(|count| count.table == table).map(|count| count.rows) {
                 Some(0) => {}
                 Some(rows) => {

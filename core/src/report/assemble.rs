@@ -167,7 +167,7 @@ impl<'a> Assembly<'a> {
             | Record::Acknowledged { .. }
             | Record::PageRepeated => {}
             Record::Classified { class, reasons } => {
-                self.report.costs = Some(Costs { class: *class, reasons: reasons.clone() })
+                self.report.costs = Some(Costs { class: *class, reasons: reasons.clone() });
             }
         }
     }

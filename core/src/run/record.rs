@@ -27,7 +27,6 @@ pub struct Entry {
 /// Something that happened or was decided.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "type")]
-#[expect(clippy::large_enum_variant, reason = "records are few, short-lived and matched by value everywhere")]
 pub enum Record {
     /// The program started and read the journal.
     Started {

@@ -219,7 +219,7 @@ fn rows(all: &[Rows], paint: Paint) -> String {
 }
 
 fn cells(rows: &Rows) -> Vec<String> {
-    let number = |count: Option<u64>| count.map_or_else(|| "?".to_owned(), |count| grouped(count));
+    let number = |count: Option<u64>| count.map_or_else(|| "?".to_owned(), grouped);
     let before = if rows.added { "new".to_owned() } else { number(rows.before) };
     let written = rows.written.map_or_else(
         || "?".to_owned(),
@@ -289,7 +289,8 @@ fn statements(preview: &Preview, paint: Paint) -> String {
         text.push('\n');
     }
     if lines.len() > SQL_LINES {
-        text.push_str(&format!("  -- … and {}\n", counted(lines.len() - SQL_LINES, "more line")));
+        let more = counted(lines.len() - SQL_LINES, "more line");
+        text.extend(["  -- … and ", more.as_str(), "\n"]);
     }
     text
 }

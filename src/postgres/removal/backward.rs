@@ -78,12 +78,12 @@ impl Backward<'_> {
                 return Ok(Ended::Went(went));
             }
             let ran = order::run(transaction, jobs).await?;
-            let moved = !ran.done.is_empty();
+            let went_on = !ran.done.is_empty();
             went.sql.extend(ran.done);
             went.words.extend(ran.words);
             let stuck = ran.stuck;
             moves = stuck.iter().filter(|(job, _)| job.id.is_none()).map(|(job, _)| job.clone()).collect();
-            if !moved && !self.make_room(transaction, &stuck, &now, &mut went).await? {
+            if !went_on && !self.make_room(transaction, &stuck, &now, &mut went).await? {
                 return Ok(settled(went, stuck));
             }
         }

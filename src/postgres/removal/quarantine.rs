@@ -141,16 +141,14 @@ impl Moves {
         self.notes.push(collateral.words.clone());
         match &collateral.whole {
             None => self.jobs.push(order::Job::removing(&collateral.drop)),
-            Some(Whole { keyword, sql, relation }) => match relation {
-                Some(relation) => {
-                    let (name, renaming) = self.free(keyword, relation);
-                    self.shift(keyword, relation, &name, renaming);
-                }
-                None => {
-                    let schema = quote_identifier(&self.schema);
-                    self.jobs.push(order::Job::removing(&format!("alter {keyword} {sql} set schema {schema}")));
-                }
-            },
+            Some(Whole { keyword, relation: Some(relation), .. }) => {
+                let (name, renaming) = self.free(keyword, relation);
+                self.shift(keyword, relation, &name, renaming);
+            }
+            Some(Whole { keyword, sql, relation: None }) => {
+                let schema = quote_identifier(&self.schema);
+                self.jobs.push(order::Job::removing(&format!("alter {keyword} {sql} set schema {schema}")));
+            }
         }
     }
 

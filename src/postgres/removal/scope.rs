@@ -155,10 +155,9 @@ fn chosen(
                 let table = &found.member.table;
                 // A renamed table gets its name back where everything is put back; elsewhere it stands in the way.
                 let renamed = known.baseline.table_by_oid(found.member.oid).is_some();
-                !(renamed && job.removal.reach == Reach::Everything)
-                    && !known.baseline.catalog.has_table(table)
-                    && !known.original.contains(table)
-                    && !known.protected.contains(&table.schema)
+                let passed_over = renamed && job.removal.reach == Reach::Everything;
+                let from_before = known.baseline.catalog.has_table(table) || known.original.contains(table);
+                !(passed_over || from_before || known.protected.contains(&table.schema))
             })
             .map(|(oid, _)| *oid)
             .collect(),

@@ -148,7 +148,7 @@ impl Work<'_> {
         }
         self.found.collateral.clone_from(&found.notes);
         if found.damaged.is_empty() {
-            let note = found.notes.iter().map(|note| format!("; {note}")).collect::<String>();
+            let note = found.notes.iter().flat_map(|note| ["; ", note.as_str()]).collect::<String>();
             return Ok(Try::Ended(End::Nothing(format!("nothing to restore{note}"))));
         }
         if self.ready.as_ref().is_none_or(|ready| ready.damaged != found.damaged) {
@@ -362,7 +362,7 @@ impl Work<'_> {
                     format!("{} ({rows}{newer})", moved.table)
                 })
                 .collect();
-            words.push_str(&format!("; what was there is kept in schema {}: {}", self.quarantine, held.join(", ")));
+            words.extend(["; what was there is kept in schema ", &self.quarantine, ": ", &held.join(", ")]);
         }
         words
     }

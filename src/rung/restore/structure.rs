@@ -102,7 +102,7 @@ enum Ran {
 
 /// One statement, under a savepoint.
 async fn run(transaction: &Transaction<'_>, statement: &str) -> Result<Ran, Failure> {
-    let first: String = statement.chars().take_while(|c| c.is_ascii_alphabetic()).collect();
+    let first: String = statement.chars().take_while(char::is_ascii_alphabetic).collect();
     let control = ["begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release", "prepare", "set"];
     let word = first.to_ascii_lowercase();
     if control.contains(&word.as_str()) || statement.contains("pg_catalog.set_config('search_path'") {

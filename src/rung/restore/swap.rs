@@ -81,7 +81,7 @@ pub(super) async fn attempt(client: &mut Client, swap: Swap<'_>, left: Duration)
     let before = catalog::read(&transaction).await?;
     let mut done = Done::default();
     let places = swap.out_of_the_way(&transaction, &members, &mut done).await?;
-    swap.into_place(&transaction, &mut done).await?;
+    swap.put_into_place(&transaction, &mut done).await?;
     let tables: Vec<TableName> = swap.sides.iter().map(|side| side.table.clone()).collect();
     let target = target::of(&swap.baseline.catalog, &before, &tables);
     let backward = Backward {
@@ -161,7 +161,7 @@ impl Swap<'_> {
     }
 
     /// Moves the restored tables to where they belong.
-    async fn into_place(&self, transaction: &Transaction<'_>, done: &mut Done) -> Result<(), Failure> {
+    async fn put_into_place(&self, transaction: &Transaction<'_>, done: &mut Done) -> Result<(), Failure> {
         for side in self.sides {
             let named = TableName::new(side::SCHEMA, &side.table.name);
             let mut sql = vec![

@@ -199,9 +199,8 @@ fn each_group_of_tables_is_a_step_and_the_rung_is_one() {
     setup.plan.rollback.rungs = vec![tables_rung()];
     let world = World::run(setup);
     assert_eq!(world.ladder(), format!("{STOPPED} rung1 inspect+ act+ act+ act+ act+ inspect+ {RESUMED}"));
-    let details = world.journal.iter().rev().find_map(|entry| match &entry.record {
-        Record::NoticeOwed { notice } => Some(notice.message.details.clone()),
-        _ => None,
+    let details = world.journal.iter().rev().find_map(|entry| {
+        if let Record::NoticeOwed { notice } = &entry.record { Some(notice.message.details.clone()) } else { None }
     });
     let details = details.expect("told");
     assert!(details.contains(&"Done: the tables were moved, after 3 groups before it".to_owned()), "{details:?}");
@@ -232,9 +231,8 @@ fn what_only_a_restore_brings_back_waits_for_a_person_with_traffic_stopped() {
     assert_eq!(world.ladder(), format!("{STOPPED} {ladder} {RESUMED}"));
     let told = "window.opened breach.detected rollback.started approval.required rollback.recovered";
     assert_eq!(world.told("Operations"), told);
-    let classified = world.journal.iter().find_map(|entry| match &entry.record {
-        Record::Classified { class, reasons } => Some((*class, reasons.clone())),
-        _ => None,
+    let classified = world.journal.iter().find_map(|entry| {
+        if let Record::Classified { class, reasons } = &entry.record { Some((*class, reasons.clone())) } else { None }
     });
     assert_eq!(classified, Some((Some(Class::Irreversible), vec!["table public.posts was dropped".to_owned()])));
     let world = World::run(Setup { deeds: vec![], ..setup });
