@@ -126,12 +126,12 @@ fn text(window: &str, schema: &str, undone: &Undone, paint: Paint) -> String {
         [("Also back", &undone.objects), ("Columns", &undone.columns), ("Not back, or left as it is", &undone.left)]
     {
         if !items.is_empty() {
-            text.push_str(&format!("\n{}\n", paint.bold(title)));
+            text.extend(["\n", &paint.bold(title), "\n"]);
             text.extend(items.iter().map(|item| wrap(item, 2)));
         }
     }
     if undone.quarantine_dropped {
-        text.push_str(&format!("\nThe quarantine {schema} was empty, and is gone.\n"));
+        text.extend(["\nThe quarantine ", schema, " was empty, and is gone.\n"]);
     }
     text
 }

@@ -1,3 +1,4 @@
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use rollbackd_core::plan::{Dispose, Reach, TableChoice};
@@ -81,7 +82,7 @@ async fn more_tables_than_a_transaction_takes_are_purged() {
     let mut migration = String::new();
     for number in 0..450 {
         let reference = if number == 0 { String::new() } else { format!(" references t{}", number - 1) };
-        migration.push_str(&format!("create table t{number} (id int primary key{reference});"));
+        write!(migration, "create table t{number} (id int primary key{reference});").expect("a string");
     }
     let world = World::new("", &migration).await;
     world.remove(TableChoice::Added, Dispose::Quarantine, Reach::Attached).await;

@@ -128,14 +128,14 @@ async fn told(transaction: &Transaction<'_>, kept: &KeptColumns, filled: u64, ne
     let mut words = format!("{} of {table}: values of {} filled", columns.join(", "), rows(filled));
     if newer > 0 {
         let newer = rows(newer.unsigned_abs());
-        words.push_str(&format!("; {newer} written since have the default"));
+        words.extend(["; ", &newer, " written since have the default"]);
     }
     if filled >= all {
         let drop = format!("drop table {}", place.sql());
         transaction.batch_execute(&drop).await.map_err(during(&doing))?;
     } else {
         let gone = rows(all - filled);
-        words.push_str(&format!("; those of {gone} that are gone stay in {place}"));
+        words.extend(["; those of ", &gone, " that are gone stay in ", &place.to_string()]);
     }
     Ok(words)
 }
