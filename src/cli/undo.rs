@@ -126,7 +126,7 @@ fn text(window: &str, schema: &str, undone: &Undone, paint: Paint) -> String {
         [("Also back", &undone.objects), ("Columns", &undone.columns), ("Not back, or left as it is", &undone.left)]
     {
         if !items.is_empty() {
-            text.extend(["\n", paint.bold(title).as_str(), "\n"]);
+            text.extend(["\n", &paint.bold(title), "\n"]);
             text.extend(items.iter().map(|item| wrap(item, 2)));
         }
     }
