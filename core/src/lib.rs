@@ -10,7 +10,7 @@
 //! 1. [`window`]: cron expression and zone → the instants at which windows open
 //! 2. [`sample`]: one reading of a signal
 //! 3. [`judge`]: samples → rules → verdict, with evidence
-//! 4. [`baseline`]: the facts from before the migration, and their difference to now
+//! 4. [`baseline`], [`reversal`]: the facts from before the migration, their difference to now, and the way back
 //! 5. [`plan`]: what was configured, frozen when a window opens
 //! 6. [`run`]: the state machine: events → records → state → effects
 //! 7. [`notice`]: records → who is owed which message
