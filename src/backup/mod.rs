@@ -138,7 +138,7 @@ impl Work<'_> {
             format: Baseline::FORMAT,
             at,
             server_version,
-            catalog,
+            catalog: catalog.for_keeping(),
             counts,
             identities,
             prints: taken.prints,

@@ -137,8 +137,13 @@ impl World {
         }
         match &window.baseline {
             Some(baseline) => {
-                let started = window.started_at;
-                rung::tables::act(&self.config, &self.pinned, baseline, &removal, &window.id, started, within).await
+                let attempt = window.rollback.as_ref().and_then(|rollback| rollback.attempts.last());
+                let turn = rung::tables::Turn {
+                    window: &window.id,
+                    window_started: window.started_at,
+                    first: attempt.is_none_or(|attempt| attempt.groups == 0),
+                };
+                rung::tables::act(&self.config, &self.pinned, baseline, &removal, turn, within).await
             }
             None => Outcome::failed(NO_BASELINE),
         }

@@ -104,7 +104,7 @@ impl Fixture {
             counts: taken.counts(),
             identities: catalog::identities(client).await.expect("identities"),
             prints: taken.prints,
-            catalog,
+            catalog: catalog.for_keeping(),
         }
     }
 }

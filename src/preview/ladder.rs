@@ -123,13 +123,18 @@ pub(super) async fn foresee(
     let plan = config.plan("");
     let protected = &config.database.protected_schemas;
     let whole = reversal(&question.baseline.catalog, now, protected, reversal::Reach::Everything);
-    let clean = question.baseline.catalog.difference(now, protected).is_empty();
+    let difference = question.baseline.catalog.difference(now, protected);
+    let clean = difference.is_empty();
+    let damage = difference.beyond_statements();
     let mut ladder = Vec::new();
     for rung in &plan.rollback.rungs {
         let empty = Rung {
             kind: rung.method.kind(),
             would: if clean { Would::Nothing } else { Would::Act },
-            needs_approval: rung.needs_approval || plan.rollback.approve_always,
+            // As the ladder has it: what is irreversible waits, but for the restore that it is for.
+            needs_approval: rung.needs_approval
+                || plan.rollback.approve_always
+                || !damage.is_empty() && rung.method != Method::Restore,
             does: String::new(),
             stops: Vec::new(),
             notes: Vec::new(),
@@ -150,13 +155,12 @@ pub(super) async fn foresee(
                 (Rung { does, ..empty }, None)
             }
             Method::Restore => {
-                let damage = question.baseline.catalog.difference(now, protected).beyond_statements();
                 let does =
                     "brings original tables that are missing or damaged back from the backup; what is damaged is kept"
                         .to_owned();
                 let would = if damage.is_empty() { Would::Nothing } else { Would::Act };
                 let rows = "original tables that have fewer rows than before are brought back as well".to_owned();
-                let notes = damage.into_iter().chain([rows]).collect();
+                let notes = damage.iter().cloned().chain([rows]).collect();
                 (Rung { would, does, notes, ..empty }, None)
             }
             Method::Tables(removal) => {
@@ -199,7 +203,7 @@ impl Work<'_> {
             let does = "is left out: no signal names tables that it implicates".to_owned();
             return Ok((Rung { would: Would::Nothing, does, ..empty }, None));
         }
-        let job = Job { config, baseline, removal, window, window_started, commit_sent: &commit_sent };
+        let job = Job { config, baseline, removal, window, window_started, first: true, commit_sent: &commit_sent };
         let foreseen = preview::foresee(transaction, &job, self.schema).await?;
         let would = match (foreseen.stops.is_empty(), foreseen.acts()) {
             (false, _) => Would::Stop,

@@ -28,18 +28,29 @@ const LOOK: Duration = Duration::from_secs(2);
 /// How much longer than `deadlock_timeout` an autovacuum is waited for.
 const YIELDING: Duration = Duration::from_millis(250);
 
-/// Removes the tables. `window` names the directory of the archive, `window_started` the schema of the quarantine.
+/// Which group of a removal's tables it is about.
+#[derive(Debug, Clone, Copy)]
+pub struct Turn<'a> {
+    /// The window's id, which names the directory of the archive.
+    pub window: &'a str,
+    /// When the window began, which names the schema of the quarantine.
+    pub window_started: Timestamp,
+    /// Whether it is the rung's first.
+    pub first: bool,
+}
+
+/// Removes a group of tables, and says whether there are more.
 pub async fn act(
     config: &Config,
     pinned: &Pinned,
     baseline: &Baseline,
     removal: &Removal,
-    window: &str,
-    window_started: Timestamp,
+    turn: Turn<'_>,
     within: Duration,
 ) -> Outcome {
     let commit_sent = AtomicBool::new(false);
-    let job = Job { config, baseline, removal, window, window_started, commit_sent: &commit_sent };
+    let Turn { window, window_started, first } = turn;
+    let job = Job { config, baseline, removal, window, window_started, first, commit_sent: &commit_sent };
     let mut work = Work {
         job,
         pinned,
@@ -95,7 +106,7 @@ impl Work<'_> {
                     Err(reason) => return End::Failed(reason),
                 },
             };
-            if self.found.attempts == 0 {
+            if self.found.attempts == 0 && self.job.first {
                 self.look_around(&session).await;
             }
             self.found.attempts += 1;

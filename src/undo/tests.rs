@@ -3,12 +3,13 @@ use std::fmt::Write as _;
 
 use rollbackd_core::baseline::Baseline;
 use rollbackd_core::plan::{Dispose, OnBlocked, Reach, Removal, TableChoice};
+use rollbackd_core::run::step::Finding;
 
 use super::*;
 use crate::postgres::catalog;
 use crate::postgres::pinned::Pinned;
 use crate::postgres::testing::Fixture;
-use crate::rung::tables;
+use crate::rung::tables::{self, Turn};
 
 pub(crate) const WINDOW: &str = "shop-20261122T020000Z";
 pub(crate) const SCHEMA: &str = "rollbackd_20261122t020000z";
@@ -53,8 +54,15 @@ impl World {
         let removal = Removal { tables, dispose, on_blocked: OnBlocked::Wait, reach };
         let started = "2026-11-22T02:00:00Z".parse().expect("a time");
         let pinned = Pinned::new(&self.config.database);
-        let outcome = tables::act(&self.config, &pinned, &self.baseline, &removal, WINDOW, started, LONG).await;
-        assert!(outcome.is_success(), "{}", outcome.detail);
+        let mut turn = Turn { window: WINDOW, window_started: started, first: true };
+        loop {
+            let outcome = tables::act(&self.config, &pinned, &self.baseline, &removal, turn, LONG).await;
+            assert!(outcome.is_success(), "{}", outcome.detail);
+            turn.first = false;
+            if !matches!(&outcome.finding, Finding::Removal(found) if found.more) {
+                return;
+            }
+        }
     }
 
     async fn undo(&self) -> Undone {

@@ -5,7 +5,7 @@
 //! object of its own that was added (a table, view, function, type) does not: whether it should be there is no question
 //! of recovery. Protected schemas are left out. Only names are reported: a definition may hold secrets.
 
-use rollbackd_core::baseline::{Baseline, Difference, counted};
+use rollbackd_core::baseline::{Baseline, Difference, Object, ObjectKind, counted};
 
 use crate::config::model::Database;
 use crate::postgres::catalog;
@@ -19,7 +19,11 @@ pub(crate) async fn check(pinned: &Pinned, database: &Database, baseline: Option
     let before = &baseline.ok_or("no baseline was taken, so there is nothing to compare with")?.catalog;
     let protected = &database.protected_schemas;
     let held = before.objects.iter().filter(|object| !protected.contains(&object.id.schema)).count();
-    if held == 0 {
+    // A schema and its owner are always there.
+    let by_itself = |object: &&Object| {
+        object.id.of.is_none() && !matches!(object.id.kind, ObjectKind::Schema | ObjectKind::Extension)
+    };
+    if !before.objects.iter().filter(by_itself).any(|object| !protected.contains(&object.id.schema)) {
         return Err("the baseline holds no object outside protected schemas, so nothing was compared".to_owned());
     }
     let session = pinned.session().await.map_err(|error| error.to_string())?;

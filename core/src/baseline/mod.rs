@@ -90,6 +90,13 @@ impl Baseline {
 }
 
 impl Catalog {
+    /// The catalog as it is kept: what takes an object away is wanted of what is there now.
+    #[must_use]
+    pub fn for_keeping(mut self) -> Self {
+        self.objects.iter_mut().for_each(|object| object.unmake = None);
+        self
+    }
+
     /// Whether the catalog holds this object.
     pub fn contains(&self, id: &ObjectId) -> bool {
         self.get(id).is_some()

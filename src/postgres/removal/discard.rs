@@ -69,7 +69,7 @@ pub(crate) async fn attempt(
     let collateral = scope.collateral.iter().map(|collateral| collateral.words.clone()).collect();
     kept.take();
     let (put_back, left, columns) = (went.words, went.left, went.columns);
-    let more = scope.members.len() > members.len();
+    let more = scope.more || scope.members.len() > members.len();
     Ok(Attempt::Done(Batch {
         tables,
         collateral,

@@ -52,6 +52,8 @@ pub struct Job<'a> {
     pub window: &'a str,
     /// When the window began.
     pub window_started: Timestamp,
+    /// Whether it is the first group: all of it is looked at before anything is changed. Later only the next group is.
+    pub first: bool,
     /// Set when a commit is about to be sent: if its answer does not come, nobody knows whether it went through.
     pub commit_sent: &'a AtomicBool,
 }

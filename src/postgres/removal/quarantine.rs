@@ -65,7 +65,7 @@ pub(crate) async fn attempt(client: &mut Client, job: &Job<'_>, remaining: Durat
     }
     sql.extend(went.sql);
     let (put_back, left, columns) = (went.words, went.left, went.columns);
-    let more = scope.members.len() > members.len();
+    let more = scope.more || scope.members.len() > members.len();
     let quarantine = Some(schema);
     Ok(Attempt::Done(Batch {
         tables,

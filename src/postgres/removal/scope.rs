@@ -9,8 +9,8 @@ use rollbackd_core::baseline::{ObjectId, TableName};
 use rollbackd_core::plan::{Reach, TableChoice};
 use tokio_postgres::GenericClient;
 
-use super::Job;
 use super::dependent::{self, Collateral, Fate, Known};
+use super::{BATCH, Job};
 use crate::postgres::{Failure, during};
 
 /// A table that goes.
@@ -33,6 +33,8 @@ pub(crate) struct Scope {
     pub(super) collateral: BTreeSet<Collateral>,
     /// What is put back to the baseline, and lets go of the tables thereby.
     pub(super) put_back: BTreeSet<ObjectId>,
+    /// Whether tables that were asked for are left for a later group.
+    pub(super) more: bool,
     /// What stands in the way.
     pub(crate) survivors: BTreeSet<String>,
     /// Foreign keys from the tables to tables that stay.
@@ -82,6 +84,12 @@ pub(crate) async fn derive(
     let mut scope = Scope::default();
     let mut members = BTreeSet::new();
     let mut joining = chosen(job, known, &tables, &mut scope.survivors);
+    if !job.first && joining.len() > BATCH {
+        // All of it was looked at before the first group went; under the locks each group is looked at again.
+        joining.sort_by_key(|oid| tables.get(oid).map(|found| &found.member.table));
+        joining.truncate(BATCH);
+        scope.more = true;
+    }
     // What stands on an object that is put back may stay.
     let mut staying = BTreeSet::new();
     let mut again = false;

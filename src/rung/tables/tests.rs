@@ -35,6 +35,10 @@ fn added(dispose: Dispose) -> Removal {
     Removal { tables: TableChoice::Added, dispose, on_blocked: OnBlocked::Wait, reach: Reach::Attached }
 }
 
+fn first(window: &str, window_started: Timestamp) -> Turn<'_> {
+    Turn { window, window_started, first: true }
+}
+
 const QUARANTINE: Dispose = Dispose::Quarantine;
 const DROP: Dispose = Dispose::Drop { archive: true };
 const SCHEMA: &str = "rollbackd_20261122t020000z";
@@ -60,15 +64,20 @@ impl World {
     }
 
     async fn act(&self, removal: &Removal, within: Duration) -> Outcome {
+        self.act_on(removal, true, within).await
+    }
+
+    async fn act_on(&self, removal: &Removal, first: bool, within: Duration) -> Outcome {
         let started = "2026-11-22T02:00:00Z".parse().expect("a time");
-        act(&self.config, &self.pinned, &self.baseline, removal, "shop-20261122T020000Z", started, within).await
+        let turn = Turn { window: "shop-20261122T020000Z", window_started: started, first };
+        act(&self.config, &self.pinned, &self.baseline, removal, turn, within).await
     }
 
     /// Removes group after group, as the ladder does.
     async fn removed(&self, removal: &Removal) -> (Outcome, RemovalFinding) {
         let mut found: Option<RemovalFinding> = None;
         loop {
-            let outcome = self.act(removal, Duration::from_secs(60)).await;
+            let outcome = self.act_on(removal, found.is_none(), Duration::from_secs(60)).await;
             assert!(outcome.is_success(), "{}", outcome.detail);
             let next = finding(&outcome);
             match &mut found {
@@ -505,7 +514,7 @@ impl Alone {
             prints: Vec::new(),
         };
         let started = "2026-11-22T02:00:00Z".parse().expect("a time");
-        act(&self.config, &self.pinned, &baseline, removal, "w", started, within).await
+        act(&self.config, &self.pinned, &baseline, removal, first("w", started), within).await
     }
 
     async fn session(&self) -> Session {
@@ -682,7 +691,8 @@ async fn a_server_that_refuses_us_is_reported_without_secrets() {
     config.database = crate::postgres::testing::database(&world.fixture.cluster.url_as("postgres", "sesame", "x"));
     let started = "2026-11-22T02:00:00Z".parse().expect("a time");
     let pinned = Pinned::new(&config.database);
-    let outcome = act(&config, &pinned, &world.baseline, &added(DROP), "w", started, Duration::from_secs(20)).await;
+    let outcome =
+        act(&config, &pinned, &world.baseline, &added(DROP), first("w", started), Duration::from_secs(20)).await;
     assert_eq!(outcome.result, StepResult::Failed);
     assert!(!outcome.detail.contains("sesame"), "{}", outcome.detail);
 }
@@ -739,7 +749,7 @@ async fn a_server_that_goes_away_and_comes_back_is_waited_for() {
     transaction.batch_execute("lock table public.pages").await.expect("a lock");
     let removal = added(DROP);
     let pinned = Pinned::new(&config.database);
-    let work = act(&config, &pinned, &baseline, &removal, "w", started, Duration::from_secs(60));
+    let work = act(&config, &pinned, &baseline, &removal, first("w", started), Duration::from_secs(60));
     let (outcome, ()) = tokio::join!(work, async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         cluster.stop(Stop::Immediate).await.expect("stops");

@@ -45,12 +45,12 @@ async fn everything_that_happened_to_what_was_there_is_named() {
         (
             "alter table posts alter title drop default",
             "alter table posts alter title set default 'none'",
-            "column title of public.posts is not as it was",
+            "default title of public.posts is gone",
         ),
         (
             "alter table posts alter title drop not null",
             "alter table posts alter title set not null",
-            "column title of public.posts is not as it was",
+            "not-null rule title of public.posts is gone",
         ),
         (
             "alter table posts disable row level security",
