@@ -12,7 +12,7 @@
 //! What the server takes for equal is equal here: `1.0` and `1.00`, an array with another lower bound.
 //!
 //! The texts depend on settings, and so on [`settle`]. Values and hashes stay in the server: only sums come out of it.
-//! Sampled keys are next door, in [`keys`](super::keys).
+//! Sampled keys are next door, in `keys`.
 
 use rollbackd_core::baseline::{HashedBy, PrintColumn, TablePrint};
 use rollbackd_core::baseline::{RowCount, TableName, quote_identifier};

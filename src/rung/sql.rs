@@ -5,7 +5,7 @@
 //! security as the role has it. The time limits are the session's, and a file may make them shorter, not longer.
 //!
 //! Before it commits, the catalog and the original tables are compared with the baseline: a transaction that would take
-//! anything from before the migration further away from it is rolled back (see [`guard`]). A lock that is not to be had
+//! anything from before the migration further away from it is rolled back (see `guard`). A lock that is not to be had
 //! is tried for again, with growing pauses, while the rung's time lasts.
 
 mod guard;

@@ -1,7 +1,7 @@
 //! Undoes a window's removal: tables, what hung on them, and columns come back as the migration had made them.
 //!
 //! What a removal did is written down in its quarantine, transaction by transaction
-//! ([`crate::postgres::removal::undo`]). This goes through these records, the newest first, one transaction each, and
+//! (`postgres::removal::undo`). This goes through these records, the newest first, one transaction each, and
 //! strikes each out in the transaction that undoes it: it may be stopped at any point and begun again. Nothing is ever
 //! overwritten: where something has taken a name meanwhile, it stops and names it. `conflict` looks for that,
 //! `attempt` is one transaction, `columns` and `archive` are the parts that hold values and dropped tables, and `places`

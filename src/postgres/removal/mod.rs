@@ -2,9 +2,9 @@
 //!
 //! `quarantine` and `discard` are one attempt each, in one transaction; repeating, waiting and ending sessions
 //! that are in the way is the rung's business. An attempt derives what to take from the live catalog, locks it,
-//! derives it again, puts back what the migration had redefined ([`backward`]), acts with RESTRICT only, and before it
+//! derives it again, puts back what the migration had redefined (`backward`), acts with RESTRICT only, and before it
 //! commits compares the whole catalog with the baseline: a transaction that would have touched anything from before the
-//! migration, but for putting it back, is rolled back. With it goes a record of how it is undone ([`undo`]).
+//! migration, but for putting it back, is rolled back. With it goes a record of how it is undone (`undo`).
 
 pub(crate) mod archive;
 pub(crate) mod attached;
