@@ -15,6 +15,7 @@ mod operators;
 mod plan;
 mod refusals;
 mod restore;
+mod reverse;
 mod scripts;
 mod sql;
 mod stage;

@@ -106,7 +106,8 @@ impl Backward<'_> {
         let (making, first): (Vec<&Act>, Vec<&Act>) = way.acts.iter().partition(|act| act.deed == Deed::Make);
         // What a move takes along is gone when its own turn comes.
         let mut jobs = moves;
-        jobs.extend(first.into_iter().map(|act| self.job(act)));
+        let going = !way.columns.is_empty();
+        jobs.extend(first.into_iter().map(|act| self.job(act, going)));
         for kept in columns::plan(transaction, &way.columns, now, self.keeping, self.quarantine.is_none()).await? {
             jobs.push(kept.job);
             if let Some(columns) = kept.columns {
@@ -114,12 +115,13 @@ impl Backward<'_> {
                 went.columns.push(columns);
             }
         }
-        jobs.extend(making.into_iter().map(|act| self.job(act)));
+        jobs.extend(making.into_iter().map(|act| self.job(act, going)));
         Ok(jobs)
     }
 
-    /// An act as a job. What stands by itself is moved into the quarantine where there is one.
-    pub(super) fn job(&self, act: &Act) -> Job {
+    /// An act as a job. What stands by itself is moved into the quarantine where there is one. When columns of tables that
+    /// stay go, what is only a definition is dropped instead: moved, it would still hold on to them.
+    pub(super) fn job(&self, act: &Act, columns_go: bool) -> Job {
         let whole = matches!(
             act.id.kind,
             ObjectKind::View
@@ -134,7 +136,12 @@ impl Backward<'_> {
             && let Some(object) = drop.strip_prefix("drop ")
         {
             let schema = rollbackd_core::baseline::quote_identifier(schema);
-            otherwise = std::mem::replace(&mut sql, vec![format!("alter {object} set schema {schema}")]);
+            otherwise = vec![format!("alter {object} set schema {schema}")];
+            let definition =
+                matches!(act.id.kind, ObjectKind::View | ObjectKind::MaterializedView | ObjectKind::Function);
+            if !(columns_go && definition) {
+                std::mem::swap(&mut sql, &mut otherwise);
+            }
         }
         Job { id: Some(act.id.clone()), words: act.words(), sql, otherwise, removes }
     }

@@ -87,7 +87,10 @@ fn keep(
         columns: names,
         place: place.clone(),
     });
-    Keeping { job: Job { id: None, words, sql, otherwise: Vec::new(), removes: false }, columns }
+    Keeping {
+        job: Job { id: ids.first().map(|id| (*id).clone()), words, sql, otherwise: Vec::new(), removes: false },
+        columns,
+    }
 }
 
 /// The columns of the table's primary key, or of another key that cannot be null; none of them one of `without`.

@@ -180,7 +180,8 @@ impl Course<'_> {
         }
         let (mut before, mut after, mut making) = (Vec::new(), Vec::new(), Vec::new());
         for act in acts {
-            let job = backward.job(act);
+            // In a script nothing is put off: what is moved needs no order among its like.
+            let job = backward.job(act, false);
             let place = match act.deed {
                 Deed::Make => &mut making,
                 Deed::Remove if stands_below(act.id.kind) => &mut after,

@@ -36,6 +36,7 @@ pub(crate) async fn attempt(client: &mut Client, job: &Job<'_>, remaining: Durat
     let mut sql = open(&transaction, job, &guests).await?;
     let mut moves =
         Moves { schema: schema.clone(), taken: columns::names_in(&transaction, &schema).await?, ..Moves::default() };
+    moves.columns_go = !seen.way.columns.is_empty();
     let publications = moves.publications(&transaction, members).await?;
     for collateral in &scope.collateral {
         moves.collateral(collateral);
@@ -115,6 +116,8 @@ struct Moves {
     jobs: Vec<order::Job>,
     notes: Vec<String>,
     moved: Vec<Moved>,
+    /// Whether columns of tables that stay go as well.
+    columns_go: bool,
 }
 
 /// A relation that moves with a table: an index, a sequence, or the table itself.
@@ -136,10 +139,14 @@ impl Moves {
         Ok(again)
     }
 
-    /// Moves what stands by itself, and drops what is a part of a table that stays.
+    /// Moves what stands by itself, and drops what is a part of a table that stays; and what is only a definition, when
+    /// columns go that it may hold on to.
     fn collateral(&mut self, collateral: &Collateral) {
         self.notes.push(collateral.words.clone());
         match &collateral.whole {
+            Some(whole) if self.columns_go && ["view", "materialized view", "routine"].contains(&whole.keyword) => {
+                self.jobs.push(order::Job::removing(&collateral.drop));
+            }
             None => self.jobs.push(order::Job::removing(&collateral.drop)),
             Some(Whole { keyword, relation: Some(relation), .. }) => {
                 let (name, renaming) = self.free(keyword, relation);
