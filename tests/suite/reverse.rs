@@ -10,7 +10,7 @@ const CATALOG: &str = "\n[[verify]]\nkind = \"catalog\"\nretries = 0\n";
 
 fn stage(name: &str, rungs: &str) -> Stage {
     let mut stage = Stage::new(name);
-    stage.plan.rungs = rungs.to_owned();
+    rungs.clone_into(&mut stage.plan.rungs);
     stage
 }
 
