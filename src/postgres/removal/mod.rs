@@ -9,6 +9,7 @@
 pub(crate) mod archive;
 pub(crate) mod attached;
 pub(crate) mod backward;
+mod clusters;
 mod columns;
 mod dependent;
 pub(crate) mod discard;

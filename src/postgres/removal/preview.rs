@@ -14,7 +14,7 @@ use tokio_postgres::Transaction;
 use super::backward::Backward;
 use super::dependent::Collateral;
 use super::scope::Member;
-use super::{Attempt, BATCH, Job, Seen, columns, look, order, quarantine, table_list};
+use super::{Attempt, BATCH, Job, Seen, columns, discard, look, order, quarantine};
 use crate::postgres::{Failure, during};
 
 /// What one removal would do.
@@ -115,8 +115,11 @@ impl Course<'_> {
         found.kept.extend(kept.iter().map(|keeping| keeping.job.words.clone()));
         let kept: Vec<String> = kept.into_iter().flat_map(|keeping| keeping.job.sql).collect();
         let (before, after, making) = self.ways();
-        let foreseen =
-            if drops { Vec::new() } else { quarantine::foresee(transaction, schema, &seen.scope, &batches).await? };
+        let foreseen = if drops {
+            Vec::new()
+        } else {
+            quarantine::foresee(transaction, schema, &seen.scope, &batches.concat()).await?
+        };
         let mut opening = vec![format!("create schema if not exists {}", quote_identifier(schema))];
         opening.extend(closed(transaction, schema).await?);
         let guests =
@@ -127,14 +130,15 @@ impl Course<'_> {
             }),
         );
         let mut foreseen = foreseen.into_iter();
-        for (at, members) in batches.iter().enumerate() {
+        for (at, clusters) in batches.iter().enumerate() {
             let first = at == 0;
             let mut sql = if first && (!drops || !kept.is_empty()) { opening.clone() } else { Vec::new() };
             let way = |part: &[String]| if first { part.to_vec() } else { Vec::new() };
             if drops {
                 let collateral = self.collateral().into_iter().filter(|_| first);
+                let dropped: Vec<String> = clusters.iter().flat_map(|cluster| discard::dropping(cluster)).collect();
                 sql.extend(collateral);
-                sql.extend([way(&before), way(&kept), dropped(members), way(&after), way(&making)].concat());
+                sql.extend([way(&before), way(&kept), dropped, way(&after), way(&making)].concat());
             } else {
                 let (jobs, notes) = foreseen.next().unwrap_or_default();
                 sql.extend(jobs.into_iter().flat_map(|job| job.sql));
@@ -146,19 +150,26 @@ impl Course<'_> {
         Ok(())
     }
 
-    /// The tables of each transaction; one transaction without tables when there is only something to put back.
-    fn batches(&self, drops: bool) -> Vec<Vec<Member>> {
-        let mut scope = self.seen.scope.clone();
-        let mut batches = Vec::new();
-        while !scope.members.is_empty() {
-            let batch =
-                if drops { scope.tied_batch(BATCH) } else { scope.members.iter().take(BATCH).cloned().collect() };
-            let gone: BTreeSet<u32> = batch.iter().map(|member| member.oid).collect();
-            scope.members.retain(|member| !gone.contains(&member.oid));
-            scope.ties.retain(|(a, b)| !gone.contains(a) && !gone.contains(b));
-            batches.push(batch);
+    /// The clusters of tables of each transaction; one transaction without tables when there is only something to put back.
+    fn batches(&self, drops: bool) -> Vec<Vec<Vec<Member>>> {
+        if !drops {
+            let groups = self.seen.scope.members.chunks(BATCH);
+            let batches: Vec<_> = groups.map(|group| vec![group.to_vec()]).collect();
+            return if batches.is_empty() { vec![Vec::new()] } else { batches };
         }
-        if batches.is_empty() { vec![Vec::new()] } else { batches }
+        let mut batches: Vec<Vec<Vec<Member>>> = vec![Vec::new()];
+        let mut tables = 0;
+        for cluster in self.seen.scope.clusters() {
+            if tables > 0 && tables + cluster.len() > BATCH {
+                batches.push(Vec::new());
+                tables = 0;
+            }
+            tables += cluster.len();
+            if let Some(batch) = batches.last_mut() {
+                batch.push(cluster);
+            }
+        }
+        batches
     }
 
     /// The acts as statements: those that come before tables are dropped, those that come after, and what is made.
@@ -259,14 +270,6 @@ pub(crate) fn joined(statements: &[String]) -> String {
 /// A statement with its end.
 pub(crate) fn ended(statement: &str) -> String {
     format!("{};", statement.trim_end().trim_end_matches(';').trim_end())
-}
-
-/// The statements that drop tables, all at once: foreign keys that run in circles are no obstacle then.
-fn dropped(members: &[Member]) -> Vec<String> {
-    let of =
-        |foreign| table_list(members.iter().filter(|member| member.foreign == foreign).map(|member| &member.table));
-    let lists = [("table", of(false)), ("foreign table", of(true))];
-    lists.iter().filter(|(_, list)| !list.is_empty()).map(|(keyword, list)| format!("drop {keyword} {list}")).collect()
 }
 
 /// The statements that close a new schema to everybody, whatever default privileges give.
