@@ -64,13 +64,17 @@ impl Foreseen {
 
 /// Foresees a removal whose tables, if any, are moved to `schema` or whose columns are kept there.
 pub(crate) async fn foresee(transaction: &Transaction<'_>, job: &Job<'_>, schema: &str) -> Result<Foreseen, Failure> {
-    let seen = match look(transaction, job).await? {
+    let mut seen = match look(transaction, job).await? {
         Ok(seen) => seen,
         Err(Attempt::Stopped(stops)) => return Ok(Foreseen { stops, ..Foreseen::default() }),
         Err(Attempt::Again(reason)) => return Ok(Foreseen { stops: vec![reason], ..Foreseen::default() }),
         Err(Attempt::Left(stays)) => return Ok(Foreseen { stays, ..Foreseen::default() }),
         Err(Attempt::Nothing | Attempt::Done(_)) => return Ok(Foreseen::default()),
     };
+    if !seen.way.columns.is_empty() {
+        // What is only a definition may hold on to columns that go: it is dropped with its like and not moved with tables.
+        seen.scope.collateral.retain(|one| !one.is_definition());
+    }
     let members = &seen.scope.members;
     if members.is_empty() && seen.way.acts.is_empty() && seen.way.columns.is_empty() {
         return Ok(Foreseen { stays: seen.way.left, ..Foreseen::default() });
@@ -191,14 +195,15 @@ impl Course<'_> {
         }
         let (mut before, mut after, mut making) = (Vec::new(), Vec::new(), Vec::new());
         for act in acts {
-            // In a script nothing is put off: what is moved needs no order among its like.
-            let job = backward.job(act, false);
+            let columns_go = !seen.way.columns.is_empty();
+            let job = backward.job(act, columns_go);
             let place = match act.deed {
                 Deed::Make => &mut making,
                 Deed::Remove if stands_below(act.id.kind) => &mut after,
                 Deed::Remove | Deed::Rename | Deed::PutBack => &mut before,
             };
-            if act.deed == Deed::PutBack && !job.otherwise.is_empty() {
+            let needed = columns_go && act.deed == Deed::Remove && act.id.kind == ObjectKind::Function;
+            if (act.deed == Deed::PutBack || needed) && !job.otherwise.is_empty() {
                 place.push(self.either(&job));
             } else {
                 place.extend(job.sql);
@@ -217,7 +222,7 @@ impl Course<'_> {
         })
     }
 
-    /// A definition that is replaced where the server lets it, and made anew otherwise, with what hangs on it.
+    /// What is done where the server lets it, and what is done otherwise: a definition is made anew with what hangs on it.
     fn either(&self, job: &order::Job) -> String {
         let lost = job.id.iter().flat_map(|id| {
             let parts = self.job.baseline.catalog.objects.iter();
