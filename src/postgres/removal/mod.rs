@@ -17,6 +17,7 @@ pub(crate) mod order;
 pub(crate) mod preview;
 pub(crate) mod quarantine;
 pub(crate) mod scope;
+mod standing;
 pub(crate) mod undo;
 
 use std::collections::BTreeSet;
