@@ -320,8 +320,9 @@ impl Driver {
 
     async fn reading(&mut self, reading: Reading) {
         match reading {
-            Reading::Sampled { signal, sample, delay } => {
+            Reading::Sampled { signal, sample, aside, delay } => {
                 self.parts.metrics.sampled(signal, &sample, delay);
+                self.parts.metrics.aside(signal, &aside);
                 self.judge.observe(signal, &sample);
                 self.show = self.show.max(Show::Samples);
                 self.assess().await;

@@ -23,6 +23,7 @@ use rollbackd_core::plan::Plan;
 use rollbackd_core::sample::Sample;
 
 use crate::driver::snapshot::Snapshot;
+use crate::signal::Aside;
 use observe::Remembered;
 use series::Series;
 
@@ -68,6 +69,11 @@ impl Metrics {
             probes.consecutive_failures.with_label_values(labels).inc();
             probes.failures.with_label_values(&[name.as_str(), series::failure_reason(&sample.reading)]).inc();
         }
+    }
+
+    /// What came with a reading of a signal.
+    pub fn aside(&self, signal: usize, _aside: &Aside) {
+        let Some(_name) = self.signals.get(signal) else { return };
     }
 
     /// A signal's turns were left out because a reading overran them.

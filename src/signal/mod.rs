@@ -18,8 +18,9 @@ pub mod schedule;
 mod witness;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use rollbackd_core::sample::{Reading, Sample};
 
 use self::http::Client;
@@ -27,6 +28,41 @@ use self::net::{Deadline, Fault};
 use self::witness::Witnesses;
 use crate::clock::{self, Stopwatch};
 use crate::config::model::{Config, Signal, SignalSource};
+
+/// One reading of a signal.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Read {
+    /// What rules look at.
+    pub sample: Sample,
+    /// What is only shown.
+    pub aside: Aside,
+}
+
+/// What comes with a reading and is only shown: no rule looks at it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Aside {
+    /// How long each part of an HTTP reading took, in order.
+    pub phases: Vec<(&'static str, Duration)>,
+    /// When the certificate that the server showed expires.
+    pub certificate_expires: Option<Timestamp>,
+    /// What following a log came to.
+    pub tail: Option<Tail>,
+}
+
+/// What following a log came to in one reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tail {
+    /// Lines that were read, whether they count or not.
+    pub lines: u64,
+    /// Files that were moved away and read to their end.
+    pub rotations: u64,
+    /// Files that were cut, and begun anew.
+    pub truncations: u64,
+    /// Bytes that were written and not looked at.
+    pub dropped_bytes: u64,
+    /// Bytes that are still to be read.
+    pub lag_bytes: u64,
+}
 
 /// Reads the signals of one configuration. What connects is made once, not for every reading.
 #[derive(Debug)]
@@ -52,17 +88,17 @@ impl Reader {
 
     /// Reads the signal at this place of the configuration. Takes no longer than the signal's `timeout` and, after
     /// a failure, the short time that witnesses or a command's end may need.
-    pub async fn read(&self, index: usize) -> Sample {
+    pub async fn read(&self, index: usize) -> Read {
         let watch = Stopwatch::start();
+        let mut aside = Aside::default();
         let probed = match (self.config.signals.get(index), self.connections.get(index)) {
-            (Some(signal), Some(connection)) => self.probe(signal, connection).await,
+            (Some(signal), Some(connection)) => self.probe(signal, connection, &mut aside).await,
             (None, _) | (_, None) => Err(Fault::Unreadable(format!("there is no signal number {index}"))),
         };
         // The witnesses' time is not the application's.
         let took = SignedDuration::try_from(watch.elapsed()).unwrap_or(SignedDuration::MAX);
         let reading = match probed {
-            Ok(None) => Reading::good(),
-            Ok(Some(value)) => Reading::good_with(value),
+            Ok(reading) => reading,
             Err(Fault::Wrong(reason)) => Reading::bad(self.config.veil.cover(reason)),
             Err(Fault::Unreadable(reason)) => Reading::unreadable(self.config.veil.cover(reason)),
             Err(Fault::Unanswered(reason)) => {
@@ -74,11 +110,17 @@ impl Reader {
                 }
             }
         };
-        Sample { at: clock::now(), took, reading }
+        Read { sample: Sample { at: clock::now(), took, reading }, aside }
     }
 
-    async fn probe(&self, signal: &Signal, connection: &postgres::Connection) -> Result<Option<f64>, Fault> {
-        match &signal.source {
+    async fn probe(
+        &self,
+        signal: &Signal,
+        connection: &postgres::Connection,
+        aside: &mut Aside,
+    ) -> Result<Reading, Fault> {
+        aside.tail = None;
+        let value = match &signal.source {
             SignalSource::Http(probe) => self.client.probe(probe, signal.timeout).await.map(|_| None),
             SignalSource::Tcp { address } => {
                 let deadline = Deadline::after(signal.timeout);
@@ -89,7 +131,8 @@ impl Reader {
                 connection.read(&self.config.database, url.as_ref(), query, signal.timeout).await
             }
             SignalSource::Command { run } => command::read(run, signal.timeout).await,
-        }
+        };
+        Ok(value?.map_or_else(Reading::good, Reading::good_with))
     }
 }
 

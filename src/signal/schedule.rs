@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Reader;
+use super::{Aside, Read, Reader};
 use crate::config::model::Config;
 
 /// What comes of a signal's turns.
@@ -31,6 +31,8 @@ pub enum Reading {
         signal: usize,
         /// What was read.
         sample: Sample,
+        /// What came with it.
+        aside: Aside,
         /// How long after its deadline the reading started.
         delay: Duration,
     },
@@ -68,7 +70,7 @@ fn start_with<R, F>(
     to: mpsc::Sender<Reading>,
 ) where
     R: Fn(usize) -> F + Clone + Send + 'static,
-    F: Future<Output = Sample> + Send,
+    F: Future<Output = Read> + Send,
 {
     let now = Instant::now();
     for (signal, &every) in every.iter().enumerate() {
@@ -90,13 +92,13 @@ fn phase(signal: usize, every: Duration) -> Duration {
 async fn take_turns<R, F>(signal: usize, mut turns: Turns, read: R, to: mpsc::Sender<Reading>)
 where
     R: Fn(usize) -> F,
-    F: Future<Output = Sample>,
+    F: Future<Output = Read>,
 {
     loop {
         sleep_until(turns.due).await;
         let delay = turns.due.elapsed();
-        let sample = read(signal).await;
-        if to.send(Reading::Sampled { signal, sample, delay }).await.is_err() {
+        let Read { sample, aside } = read(signal).await;
+        if to.send(Reading::Sampled { signal, sample, aside, delay }).await.is_err() {
             return;
         }
         let skipped = turns.next(Instant::now());
@@ -126,14 +128,16 @@ impl Turns {
 
 #[cfg(test)]
 mod tests {
-    use rollbackd_core::sample::Reading as Read;
+    use rollbackd_core::sample::Reading as Seen;
 
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn sample() -> Sample {
-        Sample { at: jiff::Timestamp::UNIX_EPOCH, took: jiff::SignedDuration::ZERO, reading: Read::good() }
+    fn sample() -> Read {
+        let sample =
+            Sample { at: jiff::Timestamp::UNIX_EPOCH, took: jiff::SignedDuration::ZERO, reading: Seen::good() };
+        Read { sample, aside: Aside::default() }
     }
 
     /// Loops over signals whose readings take so long; yields readings with the time at which they arrived.

@@ -10,7 +10,7 @@ const SOON: Duration = Duration::from_millis(400);
 const LONG: Duration = Duration::from_secs(10);
 
 async fn read(source: SignalSource, timeout: Duration) -> Reading {
-    Reader::new(Arc::new(config(vec![source], timeout))).unwrap().read(0).await.reading
+    Reader::new(Arc::new(config(vec![source], timeout))).unwrap().read(0).await.sample.reading
 }
 
 async fn read_http(probe: HttpProbe) -> Reading {
@@ -129,9 +129,9 @@ async fn every_probe_makes_a_connection_of_its_own() {
     let server = Server::start(Does::AnswerAndStall(answer(200, "ok"))).await;
     let source = SignalSource::Http(http(&server.url("/")));
     let reader = Reader::new(Arc::new(config(vec![source], LONG))).unwrap();
-    assert_eq!(reader.read(0).await.reading, Reading::good());
+    assert_eq!(reader.read(0).await.sample.reading, Reading::good());
     // A kept connection would stall here.
-    assert_eq!(reader.read(0).await.reading, Reading::good());
+    assert_eq!(reader.read(0).await.sample.reading, Reading::good());
     assert_eq!(server.requests().len(), 2);
 }
 
@@ -208,20 +208,20 @@ async fn a_command_that_could_not_look_is_unreadable() {
 async fn a_database_that_refuses_is_bad() {
     let mut config = config(vec![SignalSource::Postgres { url: None, query: "select true".to_owned() }], LONG);
     config.database.url = address(&format!("postgres://postgres@{}/shop", closed_port().await));
-    let reading = Reader::new(Arc::new(config)).unwrap().read(0).await.reading;
+    let reading = Reader::new(Arc::new(config)).unwrap().read(0).await.sample.reading;
     assert!(reading.is_bad(), "{reading:?}");
 }
 
 #[tokio::test]
 async fn a_signal_that_is_not_there_is_unreadable() {
     let reader = Reader::new(Arc::new(config(Vec::new(), LONG))).unwrap();
-    assert_eq!(reader.read(3).await.reading, Reading::unreadable("there is no signal number 3"));
+    assert_eq!(reader.read(3).await.sample.reading, Reading::unreadable("there is no signal number 3"));
 }
 
 async fn read_with_witnesses(source: SignalSource, timeout: Duration, witnesses: &[String]) -> Reading {
     let mut config = config(vec![source], timeout);
     config.decision.witnesses = witnesses.iter().map(|witness| address(witness)).collect();
-    Reader::new(Arc::new(config)).unwrap().read(0).await.reading
+    Reader::new(Arc::new(config)).unwrap().read(0).await.sample.reading
 }
 
 #[tokio::test]
@@ -259,6 +259,6 @@ async fn many_failures_ask_the_witnesses_once() {
     config.decision.witnesses = vec![address(&witness.url("/"))];
     let reader = Reader::new(Arc::new(config)).unwrap();
     let readings = futures_util::future::join_all((0..10).map(|signal| reader.read(signal))).await;
-    assert!(readings.iter().all(|sample| sample.reading == Reading::bad("connection refused")));
+    assert!(readings.iter().all(|read| read.sample.reading == Reading::bad("connection refused")));
     assert_eq!(witness.requests().len(), 1);
 }

@@ -22,6 +22,7 @@ use crate::driver::{Driver, End, Inbox, Openings, Parts};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::server::fixture;
+use crate::signal::Aside;
 use crate::signal::schedule::Reading;
 
 /// No test lasts longer, in virtual time.
@@ -138,7 +139,7 @@ impl Stage {
 /// A reading that was made now.
 pub(super) fn sampled(signal: usize, reading: Read) -> Reading {
     let sample = Sample { at: now(), took: SignedDuration::ZERO, reading };
-    Reading::Sampled { signal, sample, delay: Duration::ZERO }
+    Reading::Sampled { signal, sample, aside: Aside::default(), delay: Duration::ZERO }
 }
 
 impl Running {
