@@ -12,6 +12,7 @@
 
 mod command;
 pub(crate) mod http;
+mod log;
 pub(crate) mod net;
 mod postgres;
 pub mod schedule;
@@ -72,6 +73,8 @@ pub struct Reader {
     witnesses: Witnesses,
     /// One for each signal; only those of kind `postgres` ever hold a session.
     connections: Vec<postgres::Connection>,
+    /// One for each signal of kind `log`, at the signal's place.
+    logs: Vec<Option<log::Log>>,
 }
 
 impl Reader {
@@ -83,7 +86,15 @@ impl Reader {
         let client = Client::new()?;
         let witnesses = Witnesses::new(config.decision.witnesses.clone());
         let connections = config.signals.iter().map(|_| postgres::Connection::default()).collect();
-        Ok(Self { config, client, witnesses, connections })
+        let followed = |signal: &Signal| match &signal.source {
+            SignalSource::Log(source) => Some(log::Log::new(&signal.name, source, &config.state_dir)),
+            SignalSource::Http(_)
+            | SignalSource::Tcp { .. }
+            | SignalSource::Postgres { .. }
+            | SignalSource::Command { .. } => None,
+        };
+        let logs = config.signals.iter().map(followed).collect();
+        Ok(Self { config, client, witnesses, connections, logs })
     }
 
     /// Reads the signal at this place of the configuration. Takes no longer than the signal's `timeout` and, after
@@ -92,13 +103,18 @@ impl Reader {
         let watch = Stopwatch::start();
         let mut aside = Aside::default();
         let probed = match (self.config.signals.get(index), self.connections.get(index)) {
-            (Some(signal), Some(connection)) => self.probe(signal, connection, &mut aside).await,
+            (Some(signal), Some(connection)) => self.probe(index, signal, connection, &mut aside).await,
             (None, _) | (_, None) => Err(Fault::Unreadable(format!("there is no signal number {index}"))),
         };
         // The witnesses' time is not the application's.
         let took = SignedDuration::try_from(watch.elapsed()).unwrap_or(SignedDuration::MAX);
         let reading = match probed {
-            Ok(reading) => reading,
+            Ok(Reading::Events { good, bad, value, reason }) => {
+                // Covered before it is shortened: half a secret would not be recognised.
+                let reason = reason.map(|line| log::shown(&self.config.veil.cover(line)));
+                Reading::Events { good, bad, value, reason }
+            }
+            Ok(Reading::Unreadable { reason }) => Reading::unreadable(self.config.veil.cover(reason)),
             Err(Fault::Wrong(reason)) => Reading::bad(self.config.veil.cover(reason)),
             Err(Fault::Unreadable(reason)) => Reading::unreadable(self.config.veil.cover(reason)),
             Err(Fault::Unanswered(reason)) => {
@@ -115,11 +131,11 @@ impl Reader {
 
     async fn probe(
         &self,
+        index: usize,
         signal: &Signal,
         connection: &postgres::Connection,
         aside: &mut Aside,
     ) -> Result<Reading, Fault> {
-        aside.tail = None;
         let value = match &signal.source {
             SignalSource::Http(probe) => self.client.probe(probe, signal.timeout).await.map(|_| None),
             SignalSource::Tcp { address } => {
@@ -131,6 +147,12 @@ impl Reader {
                 connection.read(&self.config.database, url.as_ref(), query, signal.timeout).await
             }
             SignalSource::Command { run } => command::read(run, signal.timeout).await,
+            SignalSource::Log(_) => {
+                return match self.logs.get(index) {
+                    Some(Some(log)) => log.read(signal.timeout, &mut aside.tail).await,
+                    Some(None) | None => Err(Fault::Unreadable(format!("there is no log of signal number {index}"))),
+                };
+            }
         };
         Ok(value?.map_or_else(Reading::good, Reading::good_with))
     }
