@@ -139,6 +139,7 @@ pub(crate) fn quiet(now: Timestamp) -> Snapshot {
             healthy_since: Some(now),
             unhealthy: Vec::new(),
             in_sight: true,
+            levels: vec![],
         },
         signals: vec![view("api"), view("requests")],
         rules: vec![RuleView { name: "api is down".to_owned(), state: RuleState::Quiet, then: Consequence::Rollback }],
