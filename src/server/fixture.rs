@@ -189,6 +189,7 @@ pub(crate) fn window() -> Window {
             process: None,
         }],
         warmed_up: true,
+        levels: Vec::new(),
         preflight: None,
         backup: None,
         baseline: None,

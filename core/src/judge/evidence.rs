@@ -8,7 +8,7 @@ use crate::plan::{Condition, Plan, Rule};
 
 /// The evidence of a rule that has held since `since`.
 pub(super) fn evidence(plan: &Plan, rule: &Rule, holding: &Holding, since: Timestamp, at: Timestamp) -> Evidence {
-    let Observed { observed, window, samples } = observed(rule, &holding.found);
+    let Observed { seen: observed, window, samples } = observed(rule, &holding.found);
     Evidence {
         rule: rule.name.clone(),
         signal: rule.signals.join(", "),
@@ -27,7 +27,7 @@ pub(super) fn evidence(plan: &Plan, rule: &Rule, holding: &Holding, since: Times
 
 /// The numbers behind a finding; of several windows those of the shortest.
 struct Observed {
-    observed: f64,
+    seen: f64,
     window: Option<SignedDuration>,
     samples: u64,
 }
@@ -36,10 +36,10 @@ struct Observed {
 fn observed(rule: &Rule, found: &Found) -> Observed {
     let long = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
     match found {
-        Found::Run { length, .. } => Observed { observed: *length as f64, window: None, samples: long(*length) },
-        Found::Value { value, length, .. } => Observed { observed: *value, window: None, samples: long(*length) },
+        Found::Run { length, .. } => Observed { seen: *length as f64, window: None, samples: long(*length) },
+        Found::Value { value, length, .. } => Observed { seen: *value, window: None, samples: long(*length) },
         Found::Latencies(latencies) => latencies.first().map_or(Observed::NOTHING, |latency| Observed {
-            observed: latency.took.as_secs_f64(),
+            seen: latency.took.as_secs_f64(),
             window: Some(latency.over),
             samples: latency.readings,
         }),
@@ -54,12 +54,12 @@ fn observed(rule: &Rule, found: &Found) -> Observed {
 }
 
 impl Observed {
-    const NOTHING: Self = Self { observed: 0.0, window: None, samples: 0 };
+    const NOTHING: Self = Self { seen: 0.0, window: None, samples: 0 };
 }
 
 impl Share {
-    const fn observed(&self, observed: f64) -> Observed {
-        Observed { observed, window: Some(self.over), samples: self.level.events() }
+    const fn observed(&self, seen: f64) -> Observed {
+        Observed { seen, window: Some(self.over), samples: self.level.events() }
     }
 }
 
