@@ -135,6 +135,76 @@ pub enum Condition {
         /// With fewer events in a window the rule says nothing.
         min_samples: u64,
     },
+    /// This share of the readings took no longer than the quantile says, and the quantile is too long.
+    LatencyAbove {
+        /// The longest that the quantile may be.
+        limit: SignedDuration,
+        /// Which quantile, above 0 to 1: 0.99 is the time that 99 of 100 readings do not exceed.
+        quantile: f64,
+        /// The windows that end now; all must exceed.
+        over: Vec<SignedDuration>,
+        /// With fewer readings in a window the rule says nothing.
+        min_samples: u64,
+    },
+    /// The value has been above the limit at every reading for so long.
+    ValueAbove {
+        /// The highest value that is allowed.
+        limit: f64,
+        /// For how long; zero: one reading is enough.
+        hold: SignedDuration,
+    },
+    /// The value has been below the limit at every reading for so long.
+    ValueBelow {
+        /// The lowest value that is allowed.
+        limit: f64,
+        /// For how long; zero: one reading is enough.
+        hold: SignedDuration,
+    },
+    /// The error budget that an objective leaves is used up too fast in each of the windows.
+    BurnRateAbove {
+        /// The objective: the share of events that must be good, below 1.
+        slo: f64,
+        /// How many times faster than allowed by the objective bad events may come.
+        rate: f64,
+        /// The windows that end now; all must exceed.
+        over: Vec<SignedDuration>,
+        /// With fewer events in a window the rule says nothing.
+        min_samples: u64,
+    },
+    /// The share of bad events in each window is so many times that of the warm-up, and not by chance.
+    TimesBaseline {
+        /// How many times.
+        times: f64,
+        /// The windows that end now; all must exceed.
+        over: Vec<SignedDuration>,
+        /// With fewer events in a window the rule says nothing.
+        min_samples: u64,
+    },
+}
+
+impl Condition {
+    /// The windows that it looks at, where it looks at windows.
+    pub fn windows(&self) -> &[SignedDuration] {
+        match self {
+            Self::Consecutive { .. } | Self::ValueAbove { .. } | Self::ValueBelow { .. } => &[],
+            Self::ErrorRatioAbove { over, .. }
+            | Self::LatencyAbove { over, .. }
+            | Self::BurnRateAbove { over, .. }
+            | Self::TimesBaseline { over, .. } => over,
+        }
+    }
+
+    /// What may not be exceeded, as a number: a count, a share, seconds, a value, a multiple.
+    pub fn threshold(&self) -> f64 {
+        match self {
+            Self::Consecutive { count } => f64::from(*count),
+            Self::ErrorRatioAbove { ratio, .. } => *ratio,
+            Self::LatencyAbove { limit, .. } => limit.as_secs_f64(),
+            Self::ValueAbove { limit, .. } | Self::ValueBelow { limit, .. } => *limit,
+            Self::BurnRateAbove { rate, .. } => *rate,
+            Self::TimesBaseline { times, .. } => *times,
+        }
+    }
 }
 
 /// What follows from a rule.

@@ -5,6 +5,7 @@
 //! is either a configuration in which every value is valid, or every [problem](problem::Problem) in it, drawn
 //! with the offending text and with secrets masked. Connecting to anything is not done here: see `preflight`.
 
+mod condition;
 mod contact;
 mod cross;
 mod database;
@@ -23,6 +24,7 @@ pub(crate) mod rung;
 mod scalar;
 mod section;
 mod signal;
+mod source;
 mod sql;
 #[cfg(test)]
 mod tests;
@@ -187,7 +189,7 @@ fn parts(mut top: Section<'_>) -> Option<Config> {
         Written { signals: signals.len(), rungs: rungs_written, contacts: contacts.len(), checks: checks.len() };
 
     let (signal_names, signals) = signal::read(signals, &ground);
-    let rules = rule::read(rules, &signal_names, &signals);
+    let rules = rule::read(rules, &signal_names, &signals, window.duration);
     let decision = window::decision(decision, rules.rollback);
     let checks = verify::read(checks, &ground);
     let smtp = top.child("smtp");

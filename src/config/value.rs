@@ -19,7 +19,7 @@ const REFERENCE_FORMS: &str = "{ env = \"NAME\" }, { file = \"PATH\" } or { cred
 pub(super) struct Value<'a> {
     pub(super) doc: &'a Document<'a>,
     /// Its key with the sections around it: `database.url`.
-    path: String,
+    pub(super) path: String,
     node: &'a Spanned<DeValue<'a>>,
 }
 

@@ -28,7 +28,7 @@ use rollbackd_core::plan::Plan;
 use rollbackd_core::run::decide::{concerns, conclude, decide};
 use rollbackd_core::run::event::{DueOpening, Event, Refusal};
 use rollbackd_core::run::pending::{Pending, pending};
-use rollbackd_core::run::record::Entry;
+use rollbackd_core::run::record::{Entry, Record};
 use rollbackd_core::run::state::State;
 use rollbackd_core::window::Schedule;
 use tokio::sync::{mpsc, watch};
@@ -156,6 +156,9 @@ impl Driver {
         let state = State::replay(&parts.entries);
         let plan = state.window.as_ref().map_or_else(|| Arc::clone(&parts.plan), |window| Arc::clone(&window.plan));
         let mut judge = Judge::new(&plan, now);
+        if let Some(window) = &state.window {
+            judge.learn(&window.levels);
+        }
         let assessment = judge.assess(now);
         let openings_after = state.last_opening.max(state.first_started_at).unwrap_or(now);
         let (outbox, reports) = mpsc::channel(256);
@@ -428,6 +431,9 @@ impl Driver {
         let state = Arc::make_mut(&mut self.state);
         for entry in entries {
             state.apply(entry);
+            if let Record::WarmedUp { levels, .. } = &entry.record {
+                self.judge.learn(levels);
+            }
             log(entry);
             self.effects.note(entry);
         }

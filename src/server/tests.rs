@@ -124,7 +124,7 @@ fn records() -> Vec<Entry> {
     };
     vec![
         entry(1, "02:00:00", opened),
-        entry(2, "02:00:30", Record::WarmedUp { healthy_since: at("02:00:00.5") }),
+        entry(2, "02:00:30", Record::WarmedUp { healthy_since: at("02:00:00.5"), levels: vec![] }),
         entry(3, "02:14:06", Record::RungStarted { rung: 0 }),
     ]
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::Level;
 use crate::sample::{Reading, Sample};
 
 /// The most readings that are remembered of a signal, whatever its rules ask for. A window that holds more looks
@@ -23,6 +24,10 @@ pub(super) struct Mark {
     pub(super) at: Timestamp,
     pub(super) good: u64,
     pub(super) bad: u64,
+    /// How long the reading took.
+    pub(super) took: SignedDuration,
+    /// The number that came with it.
+    pub(super) value: Option<f64>,
     /// Shared by readings in a row that give the same reason.
     pub(super) reason: Option<Arc<str>>,
 }
@@ -57,7 +62,7 @@ pub(super) struct Memory {
     last: Option<(Timestamp, Last, Option<Arc<str>>)>,
     /// When it could last be read.
     readable_at: Option<Timestamp>,
-    /// Since when every reading was good, and the latest of them.
+    /// Since when no reading was bad, and the latest of them.
     good: Option<(Timestamp, Timestamp)>,
     /// Bad readings in a row up to now.
     bad_in_a_row: u32,
@@ -91,9 +96,10 @@ impl Memory {
                 self.last = Some((sample.at, Last::Unreadable, Some(reason)));
                 self.good = None;
             }
-            Reading::Events { good, bad, value: _, reason } => {
+            Reading::Events { good, bad, value, reason } => {
                 let reason = reason.as_deref().filter(|_| *bad > 0).map(|reason| self.share(reason));
-                self.see(Mark { at: sample.at, good: *good, bad: *bad, reason });
+                let (at, took) = (sample.at, sample.took);
+                self.see(Mark { at, good: *good, bad: *bad, took, value: *value, reason });
                 self.prune(sample.at);
             }
         }
@@ -118,8 +124,9 @@ impl Memory {
     fn see(&mut self, mark: Mark) {
         let at = mark.at;
         self.readable_at = Some(at);
-        self.last = Some((at, if mark.bad == 0 { Last::Good } else { Last::Bad }, mark.reason.clone()));
-        self.good = if mark.bad == 0 { Some((self.good.map_or(at, |(since, _)| since), at)) } else { None };
+        // Where many events are counted a few bad ones are everyday life; how many are too many is for rules to say.
+        self.last = Some((at, if mark.is_bad() { Last::Bad } else { Last::Good }, mark.reason.clone()));
+        self.good = if mark.is_bad() { None } else { Some((self.good.map_or(at, |(since, _)| since), at)) };
         if mark.is_bad() {
             self.bad_in_a_row = self.bad_in_a_row.saturating_add(1);
         } else if mark.good > 0 {
@@ -128,6 +135,11 @@ impl Memory {
         if mark.good > 0 || mark.bad > 0 {
             self.marks.push_back(mark);
         }
+    }
+
+    /// Forgets that readings were good up to now: a rule says otherwise.
+    pub(super) const fn spoil(&mut self) {
+        self.good = None;
     }
 
     /// Drops what no rule looks at any more.
@@ -189,19 +201,12 @@ impl Memory {
 
     /// Share of bad events among those remembered.
     pub(super) fn error_ratio(&self) -> Option<f64> {
-        let (good, bad) = sum(self.marks.iter());
-        ratio(good, bad)
+        let all = sum(self.marks.iter());
+        (all.events() > 0).then(|| all.ratio())
     }
 }
 
 /// Good and bad events of some readings.
-pub(super) fn sum<'a>(marks: impl Iterator<Item = &'a Mark>) -> (u64, u64) {
-    marks.fold((0, 0), |(good, bad), mark| (good.saturating_add(mark.good), bad.saturating_add(mark.bad)))
-}
-
-/// Share of bad events; `None` when there were none at all.
-#[expect(clippy::cast_precision_loss, reason = "a share needs no more than the 52 bits of a float")]
-pub(super) fn ratio(good: u64, bad: u64) -> Option<f64> {
-    let all = good.saturating_add(bad);
-    (all > 0).then(|| bad as f64 / all as f64)
+pub(super) fn sum<'a>(marks: impl Iterator<Item = &'a Mark>) -> Level {
+    marks.fold(Level::default(), |all, mark| all.and(Level { good: mark.good, bad: mark.bad }))
 }

@@ -14,6 +14,8 @@
 //!   rule that *was already breached* with all of its signals in sight. What it saw is not unseen because a signal
 //!   is lost afterwards, so it stays breached while its condition holds and a bad sample behind it is younger than
 //!   `blind_after`. A rule over a single signal therefore never stays breached out of sight.
+//! * **Good.** A signal is good while its readings are not bad and no rule holds that looks at it. Of the many events of a
+//!   log a few are bad on any day; how many are too many is what its rules say.
 //! * **Runs.** Samples are pooled over the rule's signals in time order. Unreadable ones, and readings without any
 //!   event, neither count nor reset; a reading with at least one good event ends the run.
 //! * **The clock.** A sample older than the last of its signal means that the wall clock was set back: what is
@@ -22,14 +24,18 @@
 
 mod condition;
 mod evidence;
+mod level;
 mod memory;
+mod significance;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use self::condition::Holding;
+use self::condition::{Holding, Sight};
 use self::evidence::clock;
-use self::memory::{Last, Memory};
+pub use self::level::Level;
+use self::memory::{Last, Memory, sum};
+pub use self::significance::CHANCE;
 use crate::plan::{Condition, Consequence, Plan, Rule};
 use crate::sample::Sample;
 
@@ -70,7 +76,7 @@ pub struct Evidence {
     pub signal: String,
     /// What the rule says follows.
     pub then: Consequence,
-    /// What was observed: a ratio, or a number of bad samples.
+    /// What was observed, in the unit of `threshold`: a number of bad samples, a share, seconds, a value, a multiple.
     pub observed: f64,
     /// What the rule allows.
     pub threshold: f64,
@@ -138,6 +144,9 @@ pub struct Assessment {
     /// Whether the latest reading of every signal that a rollback rule needs could be read. Long before it is blind, a
     /// judge that cannot see at this moment must not be the one that says that all is well.
     pub in_sight: bool,
+    /// What each signal's events were like in the time that a warm-up takes, in configured order: what rules of a later
+    /// moment compare with. Empty when no rule compares.
+    pub levels: Vec<Level>,
 }
 
 /// How far samples may be ahead of an assessment's time and still count as of now. Further ahead means that the
@@ -152,6 +161,8 @@ pub struct Judge {
     memories: Vec<Memory>,
     /// One a rule, in configured order.
     rules: Vec<Watched>,
+    /// What each signal's events were like before the migration.
+    before: Vec<Level>,
 }
 
 /// A rule and where it stood when it was last assessed.
@@ -174,7 +185,13 @@ impl Judge {
     pub fn new(plan: &Plan, now: Timestamp) -> Self {
         let rules = plan.rules.iter().map(|rule| Watched::new(plan, rule)).collect();
         let memories = (0..plan.signals.len()).map(|signal| remember(plan, signal, now)).collect();
-        Self { plan: plan.clone(), memories, rules }
+        Self { plan: plan.clone(), memories, rules, before: Vec::new() }
+    }
+
+    /// Takes in what each signal's events were like before the migration. Until then, and when there were none, rules that
+    /// compare with it say nothing.
+    pub fn learn(&mut self, before: &[Level]) {
+        self.before = before.to_vec();
     }
 
     /// Takes a sample in. A signal that the plan does not have is left out.
@@ -193,16 +210,40 @@ impl Judge {
         let mut breached = Vec::new();
         for watched in &mut self.rules {
             let memories: Vec<&Memory> = watched.signals.iter().filter_map(|at| self.memories.get(*at)).collect();
-            let holding = condition::evaluate(&watched.rule.condition, &memories, watched.patience, now);
+            let before = watched.signals.iter().filter_map(|at| self.before.get(*at));
+            let before = before.fold(Level::default(), |all, one| all.and(*one));
+            let sight = Sight { memories: &memories, before, patience: watched.patience, now };
+            let holding = condition::evaluate(&watched.rule.condition, sight);
             let blind = watched.signals.iter().any(is_lost);
             watched.settle(holding.as_ref(), blind, self.plan.decision.confirm, now);
             if let (RuleState::Breached, Some(holding), Some(since)) = (watched.state, &holding, watched.since) {
                 breached.push(evidence::evidence(&self.plan, &watched.rule, holding, since, now));
             }
         }
+        self.spoil();
         let (healthy_since, unhealthy) = self.health(now);
         let (verdict, blind, in_sight) = (self.verdict(), self.blind(&lost), self.in_sight());
-        Assessment { at: now, verdict, breached, blind, healthy_since, unhealthy, in_sight }
+        let levels = self.levels(now);
+        Assessment { at: now, verdict, breached, blind, healthy_since, unhealthy, in_sight, levels }
+    }
+
+    /// A signal is not good while a rule holds that looks at it, whatever its single readings say.
+    fn spoil(&mut self) {
+        let holding = self.rules.iter().filter(|one| matches!(one.state, RuleState::Suspect | RuleState::Breached));
+        for place in holding.flat_map(|one| &one.signals) {
+            if let Some(memory) = self.memories.get_mut(*place) {
+                memory.spoil();
+            }
+        }
+    }
+
+    /// What each signal's events were like in the time that a warm-up takes.
+    fn levels(&self, now: Timestamp) -> Vec<Level> {
+        if !self.rules.iter().any(|one| matches!(one.rule.condition, Condition::TimesBaseline { .. })) {
+            return Vec::new();
+        }
+        let from = now.checked_sub(self.plan.healthy_for).unwrap_or(Timestamp::MIN);
+        self.memories.iter().map(|memory| sum(memory.since(from))).collect()
     }
 
     /// Whether the latest reading of every signal that a rollback rule needs could be read.
@@ -383,11 +424,17 @@ fn remember(plan: &Plan, signal: usize, now: Timestamp) -> Memory {
     let (mut span, mut count) = (SignedDuration::ZERO, 0);
     let name = plan.signals.get(signal).map(|signal| signal.name.as_str());
     for rule in plan.rules.iter().filter(|rule| rule.signals.iter().any(|one| Some(one.as_str()) == name)) {
+        span = rule.condition.windows().iter().copied().fold(span, Ord::max);
         match &rule.condition {
             Condition::Consecutive { count: needed } => {
                 count = count.max(usize::try_from(*needed).unwrap_or(usize::MAX));
             }
-            Condition::ErrorRatioAbove { over, .. } => span = over.iter().copied().fold(span, Ord::max),
+            Condition::ValueAbove { hold, .. } | Condition::ValueBelow { hold, .. } => {
+                // The run has to be seen from before it was long enough.
+                span = span.max(hold.saturating_add(patience(plan, signal)));
+            }
+            Condition::TimesBaseline { .. } => span = span.max(plan.healthy_for),
+            Condition::ErrorRatioAbove { .. } | Condition::LatencyAbove { .. } | Condition::BurnRateAbove { .. } => {}
         }
     }
     Memory::new(span, count, now)

@@ -14,6 +14,12 @@ fn judged(at_least: u32, confirm: i64) -> Plan {
             rule("down", &["a"], in_a_row(3)),
             rule("pooled", &["a", "b"], in_a_row(4)),
             rule("errors", &["b", "c"], share_above(0.3, &[30, 120], 5)),
+            rule(
+                "budget",
+                &["c"],
+                Condition::BurnRateAbove { slo: 0.9, rate: 2.0, over: vec![secs(60)], min_samples: 5 },
+            ),
+            rule("worse", &["a", "c"], Condition::TimesBaseline { times: 2.0, over: vec![secs(60)], min_samples: 5 }),
         ],
     );
     plan.decision.at_least = at_least;
@@ -49,6 +55,7 @@ fn dated(steps: &[(i64, usize, Reading)], shift: i64) -> Vec<(usize, Sample)> {
 /// Every assessment, one after each sample.
 fn live(plan: &Plan, shift: i64, samples: &[(usize, Sample)]) -> (Judge, Vec<Assessment>) {
     let mut judge = Judge::new(plan, at(shift));
+    judge.learn(&[Level { good: 200, bad: 2 }; 3]);
     let assessments = samples
         .iter()
         .map(|(signal, sample)| {

@@ -1,5 +1,7 @@
 //! Rules, verdicts and evidence over small stories. Times are seconds after a fixed instant.
 
+mod conditions;
+
 use super::*;
 use crate::plan::{DatabasePlan, DecisionPlan, Links, Missed, OnCommandFailure, RollbackPlan, SignalPlan, WindowPlan};
 use crate::sample::Reading;

@@ -103,7 +103,7 @@ impl Narrator {
                 format!("{} runs as process {}", self.step_words(*step), process.pid)
             }
             Record::StepEnded { number, outcome } => self.ended(*number, outcome, entry.at),
-            Record::WarmedUp { healthy_since } => {
+            Record::WarmedUp { healthy_since, levels: _ } => {
                 format!("every signal has been healthy since {}", rfc(*healthy_since))
             }
             Record::MigrationFinished { detail, .. } => format!("the migration is over, the soak begins: {detail}"),

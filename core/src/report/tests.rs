@@ -33,7 +33,7 @@ fn prepared() -> Story {
         ),
     );
     story.wait(30_000);
-    story.record(Record::WarmedUp { healthy_since: at(2_500) });
+    story.record(Record::WarmedUp { healthy_since: at(2_500), levels: vec![] });
     story.backup();
     story
 }

@@ -74,7 +74,7 @@ fn preparing(window: &Window, now: Timestamp) -> Option<Record> {
     if !window.warmed_up {
         // The samples are the judge's; `decide` looks at them. Here only the way around them.
         let skipped = window.plan.preflight_skipped.iter().any(|name| name == "signals");
-        return skipped.then_some(Record::WarmedUp { healthy_since: *since });
+        return skipped.then_some(Record::WarmedUp { healthy_since: *since, levels: Vec::new() });
     }
     match &window.backup {
         None => start(window, Step::Backup, window.ends_at),

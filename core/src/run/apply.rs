@@ -48,6 +48,7 @@ impl State {
                     last_step: 0,
                     in_flight: Vec::new(),
                     warmed_up: false,
+                    levels: Vec::new(),
                     preflight: None,
                     backup: None,
                     baseline: None,
@@ -191,7 +192,10 @@ impl Window {
                 }
             }
             Record::StepEnded { number, outcome } => self.step_ended(*number, outcome, at),
-            Record::WarmedUp { .. } => self.warmed_up = true,
+            Record::WarmedUp { levels, .. } => {
+                self.warmed_up = true;
+                self.levels.clone_from(levels);
+            }
             Record::MigrationFinished { how, .. } => {
                 self.migration_ended = Some((*how, at));
                 self.phase = Phase::Soaking { until: later(at, self.plan.window.soak) };

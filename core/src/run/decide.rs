@@ -221,7 +221,7 @@ impl Draft<'_> {
         let healthy_for = window.plan.healthy_for;
         let long_enough = |since: &Timestamp| self.now.duration_since(*since) >= healthy_for;
         if let Some(healthy_since) = assessment.healthy_since.filter(long_enough) {
-            self.push(Record::WarmedUp { healthy_since });
+            self.push(Record::WarmedUp { healthy_since, levels: assessment.levels.clone() });
         } else if warm_up_ends_at(window).is_some_and(|end| self.now >= end) {
             let why = if assessment.unhealthy.is_empty() {
                 "a signal was not good on the way".to_owned()

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::step::{Outcome, Step};
 use crate::baseline::Class;
-use crate::judge::{Evidence, Verdict};
+use crate::judge::{Evidence, Level, Verdict};
 use crate::notice::Notice;
 use crate::plan::Plan;
 
@@ -80,6 +80,9 @@ pub enum Record {
     WarmedUp {
         /// Since when they have been healthy.
         healthy_since: Timestamp,
+        /// What each signal's events were like, for rules that compare with it; empty when none does.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        levels: Vec<Level>,
     },
     /// The migration is over; the soak begins.
     MigrationFinished {

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::record::{MigrationEnd, Origin, Process, Trigger, WindowOutcome};
 use super::step::{CheckResult, Outcome, Step};
 use crate::baseline::{Baseline, Class, Difference, RowCount};
-use crate::judge::Verdict;
+use crate::judge::{Level, Verdict};
 use crate::notice::Notice;
 use crate::plan::Plan;
 
@@ -100,6 +100,8 @@ pub struct Window {
     pub in_flight: Vec<InFlight>,
     /// Whether every signal has been healthy for long enough.
     pub warmed_up: bool,
+    /// What each signal's events were like before the migration, for rules that compare with it.
+    pub levels: Vec<Level>,
     /// How the preflight ended, and when.
     pub preflight: Option<(Outcome, Timestamp)>,
     /// How the backup ended.

@@ -10,7 +10,7 @@ fn only(text: &str, message: &str, underlined: &str) {
 }
 
 #[track_caller]
-fn is_error(text: &str, message: &str, underlined: &str) {
+pub(super) fn is_error(text: &str, message: &str, underlined: &str) {
     assert!(read_plain(text).is_err(), "accepted:\n{text}");
     only(text, message, underlined);
 }
@@ -301,13 +301,6 @@ fn what_is_not_in_this_version_is_said_so() {
             &edited("http.url = \"http://127.0.0.1/health\"", &format!("{kind} = {{}}")),
             &not_yet(&format!("`{kind}`")),
             kind,
-        );
-    }
-    for condition in ["latency_above", "value_above", "value_below", "slo", "times_baseline"] {
-        is_error(
-            &edited("consecutive = 3", &format!("{condition} = 2")),
-            &not_yet(&format!("`{condition}`")),
-            condition,
         );
     }
     let error_log = extended("[[verify]]\nkind = \"error_log\"\n");

@@ -3,6 +3,7 @@
 mod contract;
 mod drawn;
 mod plan;
+mod rules;
 mod secrets;
 mod whole;
 

@@ -102,7 +102,7 @@ fn records() -> Vec<Entry> {
         ),
         (1, started(1, Step::Preflight)),
         (1200, ended(1, good("9 checks held"))),
-        (2300, Record::WarmedUp { healthy_since: at(300) }),
+        (2300, Record::WarmedUp { healthy_since: at(300), levels: vec![] }),
         (2310, started(2, Step::Backup)),
         (3410, ended(2, good("the backup was read back and is in backups/pre-migration-20261122T020002Z"))),
         (3420, started(3, Step::Migrate)),

@@ -165,6 +165,7 @@ fn event(state: &State, now: Timestamp, one: &Move) -> Event {
                 healthy_since: healthy.then(|| at(-100)),
                 unhealthy: vec![],
                 in_sight: *healthy,
+                levels: vec![],
             })
         }
         Move::Settles { which, good } => match state.owed.get(which % state.owed.len().max(1)) {

@@ -262,6 +262,7 @@ impl World {
             healthy_since: (!sick && !blind).then(|| at(-20)),
             unhealthy: if sick { vec!["signal api was bad".to_owned()] } else { vec![] },
             in_sight: !blind && !unseen,
+            levels: vec![],
         }
     }
 

@@ -1,0 +1,50 @@
+//! What rules can look at in the readings of each kind of signal.
+
+use super::model::SignalSource;
+
+/// The good and bad events of a reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counts {
+    /// A reading is one event.
+    One,
+    /// A reading may be any number of events.
+    Many,
+    /// A reading has no events, only a value.
+    Nothing,
+}
+
+impl SignalSource {
+    /// The events of a reading.
+    pub const fn counts(&self) -> Counts {
+        match self {
+            Self::Http(_) | Self::Tcp { .. } | Self::Postgres { .. } | Self::Command { .. } => Counts::One,
+        }
+    }
+
+    /// Whether how long a reading takes is how long the application takes to answer.
+    pub const fn is_timed(&self) -> bool {
+        match self {
+            Self::Http(_) | Self::Tcp { .. } | Self::Postgres { .. } | Self::Command { .. } => true,
+        }
+    }
+
+    /// Whether a reading may come with a number.
+    pub const fn has_value(&self) -> bool {
+        match self {
+            Self::Http(_) | Self::Tcp { .. } => false,
+            Self::Postgres { .. } | Self::Command { .. } => true,
+        }
+    }
+
+    /// In words, what it gives.
+    pub const fn gives(&self) -> &'static str {
+        match self {
+            Self::Http(_) | Self::Tcp { .. } => {
+                "a signal of this kind gives good and bad events, and the time that each took"
+            }
+            Self::Postgres { .. } | Self::Command { .. } => {
+                "a signal of this kind gives good and bad events, the time that each took, and a number"
+            }
+        }
+    }
+}
