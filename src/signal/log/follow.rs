@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::checkpoint::{Checkpoint, Place, Saved};
+use super::checkpoint::{Checkpoint, Saved};
 use super::file::{Allowance, Followed, Work};
 use super::identity::Identity;
 use super::lines::Sink;
@@ -137,27 +137,30 @@ impl Follower {
             siblings::list(&self.path).into_iter().map(|sibling| sibling.followed).collect();
         let at_path = Followed::open(&self.path).ok();
         found.extend(at_path);
-        let mut find = |place: &Place, any_head: bool| {
-            let is = |file: &Followed| {
-                place.identity.still_is(file.file(), &file.identity)
-                    || any_head && place.identity.shares_inode(&file.identity)
-            };
+        let mut find = |is: &dyn Fn(&Followed) -> bool| {
             let index = found.iter().position(is)?;
-            let file = found.swap_remove(index);
-            // Cut or recreated while nobody looked, when its head is another: that is seen when it is looked at.
-            Some(file.resumed(place))
+            Some(found.swap_remove(index))
         };
         for place in &saved.leaving {
-            match find(place, false) {
-                Some(file) => self.leaving.push(file),
+            match find(&|file| place.identity.still_is(file.file(), &file.identity)) {
+                Some(file) => self.leaving.push(file.resumed(place)),
                 None => self.lost(place.size.saturating_sub(place.offset), "a file that was moved away is gone", tail),
             }
         }
         if let Some(place) = &saved.current {
-            self.current = find(place, false).or_else(|| find(place, true));
+            // With another head it was cut or recreated while nobody looked: that is seen when it is looked at.
+            let file = find(&|file| place.identity.still_is(file.file(), &file.identity))
+                .or_else(|| find(&|file| place.identity.shares_inode(&file.identity)));
+            self.current = file.map(|file| file.resumed(place));
             if self.current.is_none() {
-                let what = "the file that was read last is gone; what came to it since then was not seen";
-                self.lost(place.size.saturating_sub(place.offset), what, tail);
+                // Copied before it went.
+                match find(&|file| place.identity.is_copied_in(file.file(), file.size, place.offset)) {
+                    Some(copy) => self.leaving.push(copy.at(place.offset, place.skipping).ended()),
+                    None => {
+                        let what = "the file that was read last is gone; what came to it since then was not seen";
+                        self.lost(place.size.saturating_sub(place.offset), what, tail);
+                    }
+                }
             }
         }
         self.known = saved.known;
@@ -200,8 +203,8 @@ impl Follower {
         let unknown = self.unknown_siblings();
         let Some(current) = &mut self.current else { return Ok(()) };
         let is_copy = |sibling: &Sibling| {
-            let (file, before) = (&sibling.followed, &current.identity);
-            before.has_head() && before.begins(file.file()).unwrap_or(false) && file.size >= current.offset
+            let file = &sibling.followed;
+            current.identity.is_copied_in(file.file(), file.size, current.offset)
         };
         let (mut copies, others): (Vec<Sibling>, Vec<Sibling>) = unknown.into_iter().partition(is_copy);
         let unread = current.lag();

@@ -184,7 +184,8 @@ fn numbers(told: &[Vec<u8>]) -> BTreeMap<usize, usize> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    // Every restart waits for the disk.
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 2, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_is_lost_or_doubled(sequence in proptest::collection::vec(does(), 1..40)) {

@@ -64,8 +64,8 @@ impl Drop for Nginx {
     fn drop(&mut self) {
         let pid = rustix::process::Pid::from_child(&self.child);
         // Its workers end with it.
-        drop(rustix::process::kill_process(pid, rustix::process::Signal::TERM));
-        drop(self.child.wait());
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).ok();
+        self.child.wait().ok();
     }
 }
 
