@@ -8,6 +8,8 @@
 //! An answer that did not come (refused, reset, time-out) may be ours to blame as well: then the
 //! witnesses are asked, and when none of them answers the reading is unreadable.
 //!
+//! And what was timed while our own side stood still is unreadable, whatever it was (`stall`).
+//!
 //! Not here: what samples mean (the judge), and when a signal is read ([`schedule`]).
 
 mod command;
@@ -15,6 +17,7 @@ pub(crate) mod http;
 pub(crate) mod net;
 mod postgres;
 pub mod schedule;
+mod stall;
 mod witness;
 
 use std::sync::Arc;
@@ -22,9 +25,11 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use rollbackd_core::sample::{Reading, Sample};
+use tokio_util::sync::CancellationToken;
 
 use self::http::Client;
 use self::net::{Deadline, Fault};
+use self::stall::Pulse;
 use self::witness::Witnesses;
 use crate::clock::{self, Stopwatch};
 use crate::config::model::{Config, Signal, SignalSource};
@@ -70,6 +75,7 @@ pub struct Reader {
     config: Arc<Config>,
     client: Client,
     witnesses: Witnesses,
+    pulse: Pulse,
     /// One for each signal; only those of kind `postgres` ever hold a session.
     connections: Vec<postgres::Connection>,
 }
@@ -83,13 +89,13 @@ impl Reader {
         let client = Client::new()?;
         let witnesses = Witnesses::new(config.decision.witnesses.clone());
         let connections = config.signals.iter().map(|_| postgres::Connection::default()).collect();
-        Ok(Self { config, client, witnesses, connections })
+        Ok(Self { config, client, witnesses, pulse: Pulse::new(), connections })
     }
 
     /// Reads the signal at this place of the configuration. Takes no longer than the signal's `timeout` and, after
     /// a failure, the short time that witnesses or a command's end may need.
     pub async fn read(&self, index: usize) -> Read {
-        let watch = Stopwatch::start();
+        let (watch, begun) = (Stopwatch::start(), self.pulse.begin());
         let mut aside = Aside::default();
         let probed = match (self.config.signals.get(index), self.connections.get(index)) {
             (Some(signal), Some(connection)) => self.probe(signal, connection, &mut aside).await,
@@ -110,7 +116,15 @@ impl Reader {
                 }
             }
         };
+        let timed = self.config.signals.get(index).is_some_and(|signal| signal.source.is_timed());
+        let fault = if timed { self.pulse.fault_since(&begun) } else { None };
+        let reading = fault.map_or(reading, Reading::unreadable);
         Read { sample: Sample { at: clock::now(), took, reading }, aside }
+    }
+
+    /// Shows that our side runs, until it is cancelled: without that a stall is not noticed.
+    pub async fn beat(&self, cancel: CancellationToken) {
+        self.pulse.go_on(cancel).await;
     }
 
     async fn probe(
