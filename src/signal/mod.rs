@@ -102,7 +102,8 @@ impl Reader {
             (None, _) | (_, None) => Err(Fault::Unreadable(format!("there is no signal number {index}"))),
         };
         // The witnesses' time is not the application's.
-        let took = SignedDuration::try_from(watch.elapsed()).unwrap_or(SignedDuration::MAX);
+        // Recordings keep microseconds.
+        let took = i64::try_from(watch.elapsed().as_micros()).map_or(SignedDuration::MAX, SignedDuration::from_micros);
         let reading = match probed {
             Ok(reading) => reading,
             Err(Fault::Wrong(reason)) => Reading::bad(self.config.veil.cover(reason)),
