@@ -9,18 +9,21 @@ use tokio_postgres::{Client, GenericClient, Transaction};
 
 use super::damage::Damaged;
 use super::side::{self, Side};
-use super::{record, sequence, statements, target};
+use super::{sequence, statements, target};
 use crate::config::model::Config;
 use crate::postgres::removal::backward::{Backward, Ended};
 use crate::postgres::removal::quarantine::shifting;
 use crate::postgres::removal::scope::Member;
-use crate::postgres::{Failure, catalog, count, during, milliseconds};
+use crate::postgres::{Failure, catalog, count, during, milliseconds, restored};
 
 /// What the swap needs to know.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Swap<'a> {
     pub(super) config: &'a Config,
+    /// As it is known by now.
     pub(super) baseline: &'a Baseline,
+    /// As it was taken.
+    pub(super) taken: &'a Baseline,
     pub(super) damaged: &'a [Damaged],
     pub(super) sides: &'a [Side],
     /// The structure of the backup, as statements.
@@ -110,7 +113,7 @@ pub(super) async fn attempt(client: &mut Client, swap: Swap<'_>, left: Duration)
     if !harm.is_empty() {
         return Ok(Swapped::Stopped(harm));
     }
-    record::write(&transaction, swap.quarantine, &tables).await?;
+    restored::write(&transaction, swap.quarantine, swap.taken, &tables).await?;
     side::clear(&transaction).await?;
     swap.commit_sent.store(true, Ordering::Relaxed);
     transaction.commit().await.map_err(during("committing the restore"))?;
