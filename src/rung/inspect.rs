@@ -39,7 +39,7 @@ pub async fn run(config: &Config, pinned: &Pinned, baseline: &Baseline, moment: 
                     Moment::After => Vec::new(),
                 };
                 let way_back = way_back(config, &baseline, &now);
-                let found = Finding::Difference { difference: difference.clone(), rows, way_back };
+                let found = Finding::Difference { difference: difference.clone(), rows, way_back, restore: Vec::new() };
                 return Outcome::succeeded(difference.summary(), found);
             }
             Ok(Err(failure)) => failure,

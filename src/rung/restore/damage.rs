@@ -60,9 +60,7 @@ pub(super) async fn find(client: &Client, known: Known<'_>) -> Result<Found, Fai
         let live = numbers.iter().find(|one| one.table == *table).map(|one| one.oid);
         let elsewhere = numbers.iter().find(|one| one.oid == number && one.table.schema != quarantine);
         let why = match (live, elsewhere) {
-            (Some(live), _) if live == number => {
-                worn(client, known, sampled.as_ref(), &now, table).await?
-            }
+            (Some(live), _) if live == number => worn(client, known, sampled.as_ref(), &now, table).await?,
             (None, Some(other)) => {
                 found
                     .notes

@@ -7,6 +7,7 @@
 //! missing tables comes back (`structure`).
 
 mod damage;
+mod foresee;
 mod sequence;
 mod side;
 mod statements;
@@ -24,6 +25,7 @@ use rollbackd_core::run::step::{Finding, Outcome, RemovalFinding};
 use rollbackd_core::window::quarantine_schema;
 
 use self::damage::{Damaged, Known};
+pub(crate) use self::foresee::foresee;
 use self::side::{Side, Source};
 use self::swap::{Done, Swap, Swapped};
 use super::{Patience, WATCHER};
@@ -154,7 +156,9 @@ impl Work<'_> {
         if self.ready.as_ref().is_none_or(|ready| ready.damaged != found.damaged) {
             match self.prepare(&mut session, &found.damaged).await? {
                 Ok(ready) => self.ready = Some(ready),
-                Err(Unready::Backup(reason)) => return self.fall_back(&mut session, &known, &found.damaged, &reason).await,
+                Err(Unready::Backup(reason)) => {
+                    return self.fall_back(&mut session, &known, &found.damaged, &reason).await;
+                }
                 Err(Unready::Rows(reason)) => return Ok(Try::Ended(End::Failed(reason))),
             }
         }
@@ -208,12 +212,7 @@ impl Work<'_> {
     }
 
     /// One try to swap, watched by a second session.
-    async fn swap(
-        &self,
-        session: &mut Session,
-        known: &Baseline,
-        blockers: &mut Vec<Blocker>,
-    ) -> Result<Try, Failure> {
+    async fn swap(&self, session: &mut Session, known: &Baseline, blockers: &mut Vec<Blocker>) -> Result<Try, Failure> {
         let Some(ready) = &self.ready else { return Ok(Try::Again("nothing was restored yet".to_owned())) };
         let database = &self.config.database;
         let watcher = tokio::time::timeout(WATCHER, self.pinned.session()).await.ok().and_then(Result::ok);
@@ -346,6 +345,7 @@ impl Work<'_> {
                 found.put_back = done.put_back;
                 found.left = done.left;
                 found.sql = done.sql;
+                found.by_hand = done.by_hand;
                 Outcome::succeeded(detail, Finding::Removal(self.found))
             }
         }
@@ -371,7 +371,10 @@ impl Work<'_> {
                     let rows =
                         moved.rows.map_or_else(|| "rows not counted".to_owned(), |rows| counted_u64(rows, "row"));
                     let newer = done.newer.iter().find(|(table, _)| *table == moved.table);
-                    let newer = newer.map(|(_, newer)| format!(", {newer} not in the backup")).unwrap_or_default();
+                    let newer = newer.map_or_else(
+                        || ", without a primary key by which rows that are not in the backup could be told".to_owned(),
+                        |(_, newer)| format!(", {newer} not in the backup"),
+                    );
                     format!("{} ({rows}{newer})", moved.table)
                 })
                 .collect();

@@ -209,9 +209,12 @@ fn outcome(step: &Step, result: u8, finding: u8, now: Timestamp) -> Outcome {
             Finding::Backup { directory: "b".to_owned(), bytes: 1, baseline: Arc::new(baseline) }
         }
         Step::ReadGate { .. } => Finding::Gate { prior: "as it was".to_owned() },
-        Step::Inspect { .. } => {
-            Finding::Difference { difference: difference(finding % 3), rows: Vec::new(), way_back: Vec::new() }
-        }
+        Step::Inspect { .. } => Finding::Difference {
+            difference: difference(finding % 3),
+            rows: Vec::new(),
+            way_back: Vec::new(),
+            restore: Vec::new(),
+        },
         Step::Preflight
         | Step::Migrate
         | Step::EndProcess { .. }
