@@ -374,3 +374,120 @@ async fn a_lock_is_waited_for_and_what_an_interrupted_try_left_is_made_anew() {
     drop(holder);
     world.restores_all().await;
 }
+
+fn reverse() -> rollbackd_core::plan::Removal {
+    use rollbackd_core::plan::{Dispose, OnBlocked, Reach, Removal, TableChoice};
+    let (tables, reach) = (TableChoice::Added, Reach::Everything);
+    Removal { tables, dispose: Dispose::Quarantine, reach, on_blocked: OnBlocked::Wait }
+}
+
+#[tokio::test]
+async fn what_was_brought_back_is_no_table_of_the_migration_for_what_comes_after() {
+    // Places of columns have a gap, which a restored table has not.
+    let fixture = Fixture::new().await;
+    fixture.sql(ORIGINALS).await;
+    fixture
+        .sql("alter table comments add gone int; alter table comments add stars int; alter table comments drop gone")
+        .await;
+    let config = fixture.config();
+    let world = World::of(
+        fixture,
+        config,
+        "drop table comments; alter table posts drop column body cascade; create table pages (id int primary key);
+         alter table posts add page int references pages",
+    )
+    .await;
+    let pinned = Pinned::new(&world.config.database);
+    let look = || {
+        super::super::inspect::run(
+            &world.config,
+            &pinned,
+            &world.baseline,
+            rollbackd_core::run::step::Moment::Before,
+            MINUTE,
+        )
+    };
+    let beyond = |outcome: &Outcome| {
+        let Finding::Difference { difference, .. } = &outcome.finding else { panic!("{}", outcome.detail) };
+        (difference.beyond_statements(), difference.renamed.len())
+    };
+    assert_eq!(beyond(&look().await).0.len(), 3);
+    let (_, found) = world.restores().await;
+    assert_eq!(found.tables.len(), 1);
+    assert_eq!(beyond(&look().await), (Vec::new(), 0), "nothing that was brought back needs a word again");
+
+    let turn = super::super::tables::Turn { window: "w", window_started: started(), first: true };
+    let removal = reverse();
+    let act = || super::super::tables::act(&world.config, &pinned, &world.baseline, &removal, turn, MINUTE);
+    let reversed = act().await;
+    assert!(reversed.is_success(), "{}", reversed.detail);
+    let difference = world.baseline.catalog.difference(&world.catalog().await, &[]);
+    assert!(difference.added.is_empty() && difference.renamed.is_empty(), "{difference:?}");
+    let session = Session::connect(&world.config.database).await.expect("connects");
+    let known = restored::known(session.client(), &world.baseline).await.expect("a baseline");
+    assert_eq!(known.catalog.difference(&world.catalog().await, &[]).summary(), "nothing differs from the baseline");
+    assert_eq!(world.fixture.number(&format!("select count(*) from {SCHEMA}.posts")).await, 3);
+
+    // Brought back once more, it is still the one it was; made by somebody else it is not.
+    world.fixture.sql("drop table comments").await;
+    world.restores().await;
+    assert_eq!(beyond(&look().await), (Vec::new(), 0));
+    world.fixture.sql("drop table comments; create table comments (id bigint)").await;
+    let words = beyond(&look().await).0;
+    assert!(words.contains(&"table public.comments was dropped and made anew".to_owned()), "{words:?}");
+    let stopped = act().await;
+    assert!(
+        !stopped.is_success() && stopped.detail.contains("public.comments was dropped and made anew"),
+        "{}",
+        stopped.detail
+    );
+}
+
+#[tokio::test]
+async fn rows_written_since_are_foretold_kept_and_put_back_by_the_statement_of_the_report() {
+    let world = World::new(
+        ORIGINALS,
+        "alter table posts drop column body cascade; insert into posts (author) values (1), (2); drop table comments",
+    )
+    .await;
+    let pinned = Pinned::new(&world.config.database);
+    let told =
+        foresee(&world.config, &pinned, &world.baseline, Some(&world.backup), started(), MINUTE).await.join("\n");
+    for part in [
+        "public.posts (column body was dropped, column size was dropped): it holds 5 rows now, the backup 3 rows: at least \
+         2 rows were written since, and would leave the live table.",
+        "public.comments (was dropped): the backup holds 2 rows;",
+        &format!("all of it is moved to schema {SCHEMA} with every row"),
+        &world.backup.display().to_string(),
+    ] {
+        assert!(told.contains(part), "{part}\nnot in\n{told}");
+    }
+    let (_, found) = world.restores().await;
+    assert_eq!(found.by_hand.len(), 1, "{found:?}");
+    let kept = format!("select count(*) from {SCHEMA}.posts");
+    assert_eq!(world.fixture.number(&kept).await, 5);
+    world.fixture.sql(&found.by_hand[0]).await;
+    assert_eq!(world.fixture.number("select count(*) from posts where id in (4, 5) and body = 'none'").await, 2);
+    assert_eq!(world.fixture.number("select count(*) from posts").await, 5);
+    assert_eq!(world.fixture.number(&kept).await, 5, "nothing is taken from what was kept");
+    // The same once more adds nothing.
+    world.fixture.sql(&found.by_hand[0]).await;
+    assert_eq!(world.fixture.number("select count(*) from posts").await, 5);
+    let nothing = foresee(&world.config, &pinned, &world.baseline, Some(&world.backup), started(), MINUTE).await;
+    assert_eq!(nothing, ["No original table is missing or damaged: there is nothing to restore."]);
+}
+
+#[tokio::test]
+async fn a_backup_that_ends_too_early_is_found_before_anything_is_changed() {
+    let world = World::new(ORIGINALS, "drop table comments").await;
+    let file = std::fs::read_dir(world.backup.join("dump"))
+        .expect("files")
+        .map(|entry| entry.expect("an entry").path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "gz"))
+        .expect("a file");
+    let bytes = std::fs::read(&file).expect("there");
+    std::fs::write(&file, &bytes[..bytes.len() - 9]).expect("written");
+    world.fails("is not what was backed up: its size or hash differs").await;
+    std::fs::remove_file(&file).expect("gone");
+    world.fails("the backup cannot be used").await;
+}
