@@ -10,9 +10,13 @@ use tokio_postgres::Client;
 
 use super::counted_u64;
 use super::damage::{self, Damaged, Known};
+use crate::backup;
 use crate::config::model::Config;
 use crate::postgres::pinned::Pinned;
 use crate::postgres::{Failure, count, restored};
+
+/// How long the backup's files may take to be hashed, of the time that there is: somebody is waiting to be told.
+const HASHING: Duration = Duration::from_secs(15);
 
 /// Looks, and says it in sentences. What could not be found out is said to be so.
 pub(crate) async fn foresee(
@@ -52,11 +56,7 @@ async fn words(client: &Client, known: Known<'_>) -> Result<Vec<String>, Failure
     if found.damaged.is_empty() {
         words.push("No original table is missing or damaged: there is nothing to restore.".to_owned());
     } else {
-        let at = known.baseline.at;
-        words.push(match known.backup {
-            Some(backup) => format!("The backup: {}, as of {at:.0}.", backup.display()),
-            None => "There is NO backup of this window: no rows would come back.".to_owned(),
-        });
+        words.push(backup(known).await);
     }
     if found.damaged.iter().any(|one| one.live.is_some()) {
         words.push(format!(
@@ -68,6 +68,35 @@ async fn words(client: &Client, known: Known<'_>) -> Result<Vec<String>, Failure
     words.extend(found.obstacles.iter().map(|obstacle| format!("In the way: {obstacle}.")));
     words.extend(found.notes.iter().map(|note| format!("Note: {note}.")));
     Ok(words)
+}
+
+/// Where the rows come from, and whether that is still what was written.
+async fn backup(known: Known<'_>) -> String {
+    let at = known.baseline.at;
+    let Some(backup) = known.backup else {
+        return format!("There is NO backup of this window. {}", without(known.config));
+    };
+    let place = backup.display();
+    match tokio::time::timeout(HASHING, backup::unchanged(backup, at, Duration::MAX)).await {
+        Ok(Ok(())) => format!("The backup: {place}, as of {at:.0}; its files are what was written."),
+        Ok(Err(reason)) => format!("The backup {place} CANNOT BE USED: {reason}. {}", without(known.config)),
+        Err(_elapsed) => {
+            format!(
+                "The backup: {place}, as of {at:.0}; it is too large to be checked now, and is checked before it is used."
+            )
+        }
+    }
+}
+
+/// What a restore without a backup comes to.
+fn without(config: &Config) -> String {
+    match &config.database.original_schema_file {
+        Some(file) => format!(
+            "Missing tables would be made from {} WITHOUT ROWS, and damaged ones would stay as they are.",
+            file.display()
+        ),
+        None => "Nothing would come back: find another backup before you approve.".to_owned(),
+    }
 }
 
 /// One table: what is wrong, what the backup has, what would go.
