@@ -57,7 +57,9 @@ pub(super) async fn run(path: &Path, arguments: Arguments, terminal: &mut Termin
     known.refuse_in_a_window()?;
     let Some(tables) = quarantine.undoable else {
         let message = format!(
-            "nothing is written down about how {} came to be: move its tables back by hand, with `alter table … set schema`",
+            "nothing in {0} can be undone. Tables that a restore replaced are kept in it, and `rollbackd report` has the \
+             statements that put their newer rows into the live tables; other tables are moved back by hand, with \
+             `alter table {0}.… set schema`",
             quarantine.schema
         );
         return Err(Stop::new(Exit::Failed, message).into());
