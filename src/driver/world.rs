@@ -71,15 +71,15 @@ impl World {
                 None => Outcome::succeeded("there is no process to wait for", Finding::Nothing),
             },
             Step::ReadGate { gate } => match self.gate(gate) {
-                Some(gate) => gate::read(gate, &self.config.database, within).await,
+                Some(gate) => gate::read(gate, &self.pinned, within).await,
                 None => Outcome::failed(NO_SUCH_GATE),
             },
             Step::CloseGate { gate } => match self.gate(gate) {
-                Some(one) => gate::close(one, &self.config.database, prior(&window, gate), within).await,
+                Some(one) => gate::close(one, &self.pinned, prior(&window, gate), within).await,
                 None => Outcome::failed(NO_SUCH_GATE),
             },
             Step::OpenGate { gate } => match self.gate(gate) {
-                Some(one) => gate::open(one, &self.config.database, prior(&window, gate), within).await,
+                Some(one) => gate::open(one, &self.pinned, prior(&window, gate), within).await,
                 None => Outcome::failed(NO_SUCH_GATE),
             },
             Step::Inspect { rung, moment } => self.inspect(&window, rung, moment, within).await,

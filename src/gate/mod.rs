@@ -22,9 +22,9 @@ use rollbackd_core::run::step::{Finding, Outcome};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 
-use crate::config::model::{Database, Gate, GateKind};
+use crate::config::model::{Gate, GateKind};
 use crate::postgres::Failure;
-use crate::postgres::session::Session;
+use crate::postgres::pinned::{Lent, Pinned};
 
 /// What a gate says of itself when nothing can be read.
 const UNKNOWN: &str = "unknown";
@@ -46,16 +46,16 @@ enum Wanted {
 }
 
 /// Reads what the gate is set to. Changes nothing.
-pub async fn read(gate: &Gate, database: &Database, within: Duration) -> Outcome {
+pub async fn read(gate: &Gate, pinned: &Pinned, within: Duration) -> Outcome {
     let reading = async {
         match &gate.kind {
             GateKind::File { path } => file::read(path).await,
             GateKind::Command { .. } | GateKind::Http { .. } => Ok(UNKNOWN.to_owned()),
-            GateKind::PostgresSessions { roles } => sessions::read(roles, database).await,
+            GateKind::PostgresSessions { roles } => sessions::read(roles, pinned).await,
             GateKind::Pgbouncer { url, tls_mode, database: name } => {
-                pgbouncer::read(pgbouncer::Place { url, tls_mode: *tls_mode, name, database }).await
+                pgbouncer::read(pgbouncer::Place { url, tls_mode: *tls_mode, name, database: pinned.database() }).await
             }
-            GateKind::Postgrest { role } => postgrest::read(role, database).await,
+            GateKind::Postgrest { role } => postgrest::read(role, pinned).await,
         }
     };
     match bound(gate, within, "was not read", reading).await {
@@ -65,10 +65,10 @@ pub async fn read(gate: &Gate, database: &Database, within: Duration) -> Outcome
 }
 
 /// Stops traffic, and proves it where there is a canary.
-pub async fn close(gate: &Gate, database: &Database, prior: &str, within: Duration) -> Outcome {
+pub async fn close(gate: &Gate, pinned: &Pinned, prior: &str, within: Duration) -> Outcome {
     let deadline = Instant::now() + within;
     let done = async {
-        let done = bound(gate, within, "was not moved", stop(gate, database, prior, within)).await?;
+        let done = bound(gate, within, "was not moved", stop(gate, pinned, prior, within)).await?;
         let proof = canary::prove(gate, Wanted::Stopped, deadline).await?;
         Ok(format!("{done}; {proof}"))
     };
@@ -76,15 +76,15 @@ pub async fn close(gate: &Gate, database: &Database, prior: &str, within: Durati
 }
 
 /// Puts back what was read, and proves that traffic flows where there is a canary.
-pub async fn open(gate: &Gate, database: &Database, prior: &str, within: Duration) -> Outcome {
+pub async fn open(gate: &Gate, pinned: &Pinned, prior: &str, within: Duration) -> Outcome {
     let deadline = Instant::now() + within;
     let done = async {
-        let done = bound(gate, within, "was not moved", start(gate, database, prior, within)).await?;
+        let done = bound(gate, within, "was not moved", start(gate, pinned, prior, within)).await?;
         if is_left_closed(gate, prior) {
             return Ok(done);
         }
         let proof = canary::prove(gate, Wanted::Resumed, deadline).await?;
-        let tidied = tidy(gate, database, deadline).await;
+        let tidied = tidy(gate, pinned, deadline).await;
         Ok(format!("{done}; {proof}{tidied}"))
     };
     outcome(done.await)
@@ -94,7 +94,7 @@ pub async fn open(gate: &Gate, database: &Database, prior: &str, within: Duratio
 ///
 /// # Errors
 /// What keeps it from working, and the way out.
-pub async fn rehearse(gate: &Gate, database: &Database, within: Duration) -> Result<String, String> {
+pub async fn rehearse(gate: &Gate, pinned: &Pinned, within: Duration) -> Result<String, String> {
     let rehearsal = async {
         match &gate.kind {
             // Files and programs are looked at by the preflight itself, beside the runtime's threads.
@@ -104,11 +104,12 @@ pub async fn rehearse(gate: &Gate, database: &Database, within: Duration) -> Res
                 http::listens(start, within).await?;
                 Ok(format!("{} and {} can be reached", stop.url, start.url))
             }
-            GateKind::PostgresSessions { roles } => sessions::rehearse(roles, database).await,
+            GateKind::PostgresSessions { roles } => sessions::rehearse(roles, pinned).await,
             GateKind::Pgbouncer { url, tls_mode, database: name } => {
-                pgbouncer::rehearse(pgbouncer::Place { url, tls_mode: *tls_mode, name, database }).await
+                pgbouncer::rehearse(pgbouncer::Place { url, tls_mode: *tls_mode, name, database: pinned.database() })
+                    .await
             }
-            GateKind::Postgrest { role } => postgrest::rehearse(role, database).await,
+            GateKind::Postgrest { role } => postgrest::rehearse(role, pinned).await,
         }
     };
     match bound(gate, within, "was not tried", rehearsal).await {
@@ -117,41 +118,42 @@ pub async fn rehearse(gate: &Gate, database: &Database, within: Duration) -> Res
     }
 }
 
-async fn stop(gate: &Gate, database: &Database, prior: &str, within: Duration) -> Result<String, Trouble> {
+async fn stop(gate: &Gate, pinned: &Pinned, prior: &str, within: Duration) -> Result<String, Trouble> {
     let limit = gate.timeout.min(within);
     let deadline = Instant::now() + limit;
     match &gate.kind {
         GateKind::File { path } => file::close(path, prior, &gate.name).await,
         GateKind::Command { stop, .. } => command::run(stop, limit).await,
         GateKind::Http { stop, .. } => http::send(stop, limit).await,
-        GateKind::PostgresSessions { roles } => sessions::close(roles, database, prior, deadline).await,
+        GateKind::PostgresSessions { roles } => sessions::close(roles, pinned, prior, deadline).await,
         GateKind::Pgbouncer { url, tls_mode, database: name } => {
-            let place = pgbouncer::Place { url, tls_mode: *tls_mode, name, database };
+            let place = pgbouncer::Place { url, tls_mode: *tls_mode, name, database: pinned.database() };
             pgbouncer::close(place, prior, deadline).await
         }
-        GateKind::Postgrest { role } => postgrest::close(role, database, prior, deadline).await,
+        GateKind::Postgrest { role } => postgrest::close(role, pinned, prior, deadline).await,
     }
 }
 
-async fn start(gate: &Gate, database: &Database, prior: &str, within: Duration) -> Result<String, Trouble> {
+async fn start(gate: &Gate, pinned: &Pinned, prior: &str, within: Duration) -> Result<String, Trouble> {
     match &gate.kind {
         GateKind::File { path } => file::open(path, prior).await,
         GateKind::Command { start, .. } => command::run(start, gate.timeout.min(within)).await,
         GateKind::Http { start, .. } => http::send(start, gate.timeout.min(within)).await,
-        GateKind::PostgresSessions { .. } => sessions::open(database, prior).await,
+        GateKind::PostgresSessions { .. } => sessions::open(pinned, prior).await,
         GateKind::Pgbouncer { url, tls_mode, database: name } => {
-            pgbouncer::open(pgbouncer::Place { url, tls_mode: *tls_mode, name, database }, prior).await
+            pgbouncer::open(pgbouncer::Place { url, tls_mode: *tls_mode, name, database: pinned.database() }, prior)
+                .await
         }
-        GateKind::Postgrest { role } => postgrest::open(role, database, prior).await,
+        GateKind::Postgrest { role } => postgrest::open(role, pinned, prior).await,
     }
 }
 
 /// Takes away what a gate needed while it was closed, once traffic flows. What stays behind does no harm, so it is said
 /// and is no failure.
-async fn tidy(gate: &Gate, database: &Database, deadline: Instant) -> String {
+async fn tidy(gate: &Gate, pinned: &Pinned, deadline: Instant) -> String {
     let GateKind::Postgrest { .. } = &gate.kind else { return String::new() };
     let within = deadline.saturating_duration_since(Instant::now());
-    match bound(gate, within, "was not tidied", postgrest::tidy(gate.canary.is_some(), database)).await {
+    match bound(gate, within, "was not tidied", postgrest::tidy(gate.canary.is_some(), pinned)).await {
         Ok(said) => format!("; {said}"),
         Err(Trouble::Failed(reason) | Trouble::TimedOut(reason)) => {
             format!("; the function that refused requests is left behind: {reason}")
@@ -181,9 +183,10 @@ fn describe(gate: &Gate, prior: &str) -> String {
     }
 }
 
-/// The daemon's own session, for gates that are set in the database.
-async fn connect(database: &Database) -> Result<Session, Trouble> {
-    Session::connect(database).await.map_err(|error| Trouble::Failed(error.to_string()))
+/// One of the sessions that are kept for a rollback, for gates that are set in the database: traffic is stopped at the
+/// moment in which a server may have no connection left.
+async fn connect(pinned: &Pinned) -> Result<Lent, Trouble> {
+    pinned.session().await.map_err(|error| Trouble::Failed(error.to_string()))
 }
 
 /// What was read before, from JSON.

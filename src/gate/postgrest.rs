@@ -14,7 +14,7 @@ use tokio_postgres::{Client, GenericClient};
 
 use super::{Trouble, connect, understood};
 use crate::config::gate::{MAKE_REFUSE, REFUSE, UNMAKE_REFUSE};
-use crate::config::model::Database;
+use crate::postgres::pinned::Pinned;
 use crate::postgres::{Failure, during, literal};
 
 /// The setting that names the function.
@@ -32,17 +32,17 @@ struct Prior {
 }
 
 /// The role's setting in this database, as JSON.
-pub(super) async fn read(role: &str, database: &Database) -> Result<String, Trouble> {
-    let session = connect(database).await?;
+pub(super) async fn read(role: &str, pinned: &Pinned) -> Result<String, Trouble> {
+    let session = connect(pinned).await?;
     let set = setting(session.client(), role).await?;
     serde_json::to_string(&Prior { set }).map_err(|error| Trouble::Failed(error.to_string()))
 }
 
 /// Lets PostgREST refuse every request, and waits for those that run.
-pub(super) async fn close(role: &str, database: &Database, prior: &str, deadline: Instant) -> Result<String, Trouble> {
+pub(super) async fn close(role: &str, pinned: &Pinned, prior: &str, deadline: Instant) -> Result<String, Trouble> {
     let _: Prior = understood(prior)?;
     let doing = "letting PostgREST refuse requests";
-    let mut session = connect(database).await?;
+    let mut session = connect(pinned).await?;
     setting(session.client(), role).await?;
     let transaction = session.client_mut().transaction().await.map_err(during(doing))?;
     refuse(&transaction, role, doing).await?;
@@ -52,10 +52,10 @@ pub(super) async fn close(role: &str, database: &Database, prior: &str, deadline
 }
 
 /// Puts back what was read.
-pub(super) async fn open(role: &str, database: &Database, prior: &str) -> Result<String, Trouble> {
+pub(super) async fn open(role: &str, pinned: &Pinned, prior: &str) -> Result<String, Trouble> {
     let prior: Prior = understood(prior)?;
     let doing = "putting back what PostgREST calls before a request";
-    let mut session = connect(database).await?;
+    let mut session = connect(pinned).await?;
     let now = setting(session.client(), role).await?;
     let transaction = session.client_mut().transaction().await.map_err(during(doing))?;
     if now != prior.set {
@@ -74,12 +74,12 @@ pub(super) async fn open(role: &str, database: &Database, prior: &str) -> Result
 
 /// Takes the function away, unless another role is told to call it. Where nothing proves that PostgREST has read its
 /// setting, it gets the time for it: a function that is called and not there is an answer that says "not found".
-pub(super) async fn tidy(proven: bool, database: &Database) -> Result<String, Trouble> {
+pub(super) async fn tidy(proven: bool, pinned: &Pinned) -> Result<String, Trouble> {
     let doing = "removing the function that refused requests";
     if !proven {
         sleep(RELOAD).await;
     }
-    let mut session = connect(database).await?;
+    let mut session = connect(pinned).await?;
     let sql = "select exists(select from pg_db_role_setting s, unnest(s.setconfig) as u(one) where one = $1 \
                and s.setdatabase in (0, (select oid from pg_database where datname = current_database())))";
     let named = format!("{SETTING}={REFUSE}");
@@ -112,9 +112,9 @@ fn describe_setting(role: &str, set: Option<&str>) -> String {
 }
 
 /// Does it all in a transaction that is rolled back, and lets the function refuse once.
-pub(super) async fn rehearse(role: &str, database: &Database) -> Result<String, Trouble> {
+pub(super) async fn rehearse(role: &str, pinned: &Pinned) -> Result<String, Trouble> {
     let doing = "trying to let PostgREST refuse requests";
-    let mut session = connect(database).await?;
+    let mut session = connect(pinned).await?;
     let name = quote_identifier(role);
     if setting(session.client(), role).await?.as_deref() == Some(REFUSE) {
         return Err(Trouble::Failed(format!(

@@ -14,7 +14,7 @@ use tokio::time::{Duration, Instant, sleep};
 use tokio_postgres::Client;
 
 use super::{Trouble, connect, named, understood};
-use crate::config::model::Database;
+use crate::postgres::pinned::Pinned;
 use crate::postgres::{Failure, during};
 
 /// Between two looks at the sessions.
@@ -45,8 +45,8 @@ struct Role {
 }
 
 /// Whether each role may log in, as JSON.
-pub(super) async fn read(roles: &[String], database: &Database) -> Result<String, Trouble> {
-    let session = connect(database).await?;
+pub(super) async fn read(roles: &[String], pinned: &Pinned) -> Result<String, Trouble> {
+    let session = connect(pinned).await?;
     let roles = fit(look(session.client(), roles).await?)?;
     let roles = roles.into_iter().map(|role| Login { login: role.login == Some(true), role: role.name }).collect();
     serde_json::to_string(&Prior { roles }).map_err(|error| Trouble::Failed(error.to_string()))
@@ -55,12 +55,12 @@ pub(super) async fn read(roles: &[String], database: &Database) -> Result<String
 /// Takes the right to log in, and ends the sessions.
 pub(super) async fn close(
     roles: &[String],
-    database: &Database,
+    pinned: &Pinned,
     prior: &str,
     deadline: Instant,
 ) -> Result<String, Trouble> {
     let _: Prior = understood(prior)?;
-    let mut session = connect(database).await?;
+    let mut session = connect(pinned).await?;
     let open: Vec<String> = fit(look(session.client(), roles).await?)?
         .into_iter()
         .filter(|role| role.login == Some(true))
@@ -72,10 +72,10 @@ pub(super) async fn close(
 }
 
 /// Gives the right to log in back to those that had it.
-pub(super) async fn open(database: &Database, prior: &str) -> Result<String, Trouble> {
+pub(super) async fn open(pinned: &Pinned, prior: &str) -> Result<String, Trouble> {
     let prior: Prior = understood(prior)?;
     let had: Vec<String> = prior.roles.into_iter().filter(|role| role.login).map(|role| role.role).collect();
-    let mut session = connect(database).await?;
+    let mut session = connect(pinned).await?;
     let roles = look(session.client(), &had).await?;
     let gone: Vec<String> = roles.iter().filter(|role| role.login.is_none()).map(|role| role.name.clone()).collect();
     let shut: Vec<String> = roles.into_iter().filter(|role| role.login == Some(false)).map(|role| role.name).collect();
@@ -106,9 +106,9 @@ pub(super) fn describe(prior: &str) -> String {
 }
 
 /// Does it all in a transaction that is rolled back, but for ending sessions, of which only the right is looked at.
-pub(super) async fn rehearse(roles: &[String], database: &Database) -> Result<String, Trouble> {
+pub(super) async fn rehearse(roles: &[String], pinned: &Pinned) -> Result<String, Trouble> {
     let doing = "trying to take the right to log in";
-    let mut session = connect(database).await?;
+    let mut session = connect(pinned).await?;
     let found = fit(look(session.client(), roles).await?)?;
     let shut: Vec<String> =
         found.iter().filter(|role| role.login == Some(false)).map(|role| role.name.clone()).collect();

@@ -18,8 +18,8 @@ use crate::signal::testing::{Does, Server, address, answer, closed_port, shell};
 const LONG: Duration = Duration::from_secs(20);
 
 /// For gates that need none.
-fn nowhere() -> Database {
-    testing::database("postgres://nobody@127.0.0.1:1/nothing")
+fn nowhere() -> Pinned {
+    Pinned::new(&testing::database("postgres://nobody@127.0.0.1:1/nothing"))
 }
 
 async fn read(gate: &Gate, within: Duration) -> Outcome {

@@ -10,6 +10,7 @@ use super::{Answer, aside, programs, together};
 use crate::config::model::{Address, Config, GateKind};
 use crate::gate;
 use crate::notify::{innermost, plain_client};
+use crate::postgres::pinned::Pinned;
 
 /// The longest that a canary is waited for when its gate waits longer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -21,7 +22,7 @@ pub(super) async fn check(config: &Config) -> Answer {
         Some(answers(&gate.name, canary, gate.timeout.min(PATIENCE)))
     });
     let rehearsals = config.rollback.gates.iter().filter(|gate| !is_local(&gate.kind)).map(|gate| async {
-        let tried = gate::rehearse(gate, &config.database, gate.timeout.min(PATIENCE)).await;
+        let tried = gate::rehearse(gate, &Pinned::new(&config.database), gate.timeout.min(PATIENCE)).await;
         let named = |detail| format!("gate {}: {detail}", gate.name);
         tried.map(named).map_err(named)
     });

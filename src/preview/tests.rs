@@ -38,17 +38,22 @@ const MIGRATION: &str = "
     create trigger touched after insert on posts for each row execute function touched();
     create trigger touched before update on pages for each row execute function touched();
     create policy with_pages on posts as restrictive for select using (exists (select from pages));
-    drop policy everybody on posts;
-    create policy everybody on posts for select using (id > 0);
     create view titles as select c.id, p.body from content_posts c join posts p on p.id = c.post;
     create view titles_of_pages as select * from titles;
     create or replace view recent as select p.id, p.body, c.id as content from posts p left join content_posts c on c.post = p.id;
     grant select on recent to public;
-    alter table posts add page int references pages; alter table posts add code serial;
-    create index on posts (page);
-    create type mood as enum ('well', 'ill');
     insert into page_templates (name) values ('a'); insert into pages (template, author) values (1, 1), (1, 2);
     insert into content_posts (post) values (1); insert into comments values (2, 1);";
+
+/// What stays with the rung `tables`, and goes with `reverse`.
+const MORE: &str = "
+    alter table posts add page int references pages; alter table posts add code serial;
+    drop policy everybody on posts;
+    create policy everybody on posts for select using (id > 0);
+    create index on posts (page);
+    create type mood as enum ('well', 'ill');
+    create view paged as select id, page from posts; create view codes as select code, c.page from posts p join content_posts c on c.post = p.id;
+    create view of_both as select * from paged join codes using (page)";
 
 struct World {
     fixture: Fixture,
@@ -128,7 +133,7 @@ const DROP: Dispose = Dispose::Drop { archive: true };
 #[tokio::test]
 async fn the_statements_run_by_hand_heal_the_database() {
     for dispose in [Dispose::Quarantine, DROP] {
-        let world = World::new(MIGRATION, vec![reverse(dispose)]).await;
+        let world = World::new(&format!("{MIGRATION} {MORE}"), vec![reverse(dispose)]).await;
         let preview = world.preview().await;
         assert_eq!(preview.class, Class::Lossy);
         let [rung] = preview.rungs.as_slice() else { panic!("{:?}", preview.rungs) };
@@ -151,6 +156,16 @@ async fn the_statements_run_by_hand_heal_the_database() {
             assert_eq!((cascading.table.as_str(), cascading.parent.as_str()), ("public.pages", "public.profiles"));
             assert!(preview.foreign_keys.iter().any(|key| key.parent == "auth.users"), "{:?}", preview.foreign_keys);
         }
+        world.healed_by_hand(&preview).await;
+    }
+}
+
+#[tokio::test]
+async fn the_statements_of_the_tables_rung_do_too() {
+    for dispose in [Dispose::Quarantine, DROP] {
+        let world = World::new(MIGRATION, vec![removal(TableChoice::Added, dispose, Reach::Attached)]).await;
+        let preview = world.preview().await;
+        assert_eq!((preview.sql_of_rung, preview.rungs[0].tables.len()), (Some(1), 14));
         world.healed_by_hand(&preview).await;
     }
 }

@@ -58,7 +58,19 @@ fn kept(stage: &Stage) -> String {
 #[test]
 fn a_rollback_goes_through_on_a_server_that_is_full() {
     let mut stage = Stage::alone("full");
-    stage.database.superuser().sql("alter system set max_connections = 25");
+    let superuser = stage.database.superuser();
+    superuser.sql("alter system set max_connections = 25");
+    let owner = stage.database.value("select quote_ident(current_user)");
+    superuser.sql(&format!(
+        "create role full_web login; create role full_rest login; alter role {owner} createrole;
+         do $$ begin execute format('grant create on database %I to {owner}', current_database()); end $$;
+         grant set on parameter pgrst.db_pre_request to {owner}; grant pg_signal_backend to {owner}"
+    ));
+    // Gates in the database work through the kept sessions too.
+    stage.plan.gates.push_str(
+        "\n[[rollback.gate]]\nname = \"web\"\nrequired = true\n[rollback.gate.postgres_sessions]\nroles = [\"full_web\"]\n\
+         [[rollback.gate]]\nname = \"rest\"\nrequired = true\n[rollback.gate.postgrest]\nrole = \"full_rest\"\n",
+    );
     stage.restart_server();
     let daemon = stage.daemon();
     stage.cli(&["window", "open"]).expect(0);
@@ -84,6 +96,10 @@ fn a_rollback_goes_through_on_a_server_that_is_full() {
     daemon.term().expect(0);
     let report = stage.report();
     assert_eq!(report["outcome"], "recovered", "{report:#}");
+    let gates = report["gates"].as_array().unwrap();
+    assert_eq!(gates.len(), 3, "{gates:#?}");
+    assert!(gates.iter().all(|gate| gate["position"] == "reopened" && gate["failure"].is_null()), "{gates:#?}");
+    assert_eq!(stage.database.value("select rolcanlogin from pg_roles where rolname = 'full_web'"), "t");
     assert!(stage.new_tables().iter().all(|table| table.starts_with("rollbackd_20")), "{:?}", stage.new_tables());
     stage.assert_originals_whole();
 }

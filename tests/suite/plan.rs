@@ -39,3 +39,30 @@ fn a_plan_in_an_open_window_tells_what_would_be_done_and_does_nothing() {
     assert!(output.stderr.contains("--baseline FILE"), "{}", output.stderr);
     stage.assert_originals_whole();
 }
+
+#[test]
+fn a_plan_needs_no_daemon_and_says_what_it_lacks() {
+    let mut stage = Stage::alone("plan-alone");
+    stage.plan.rules = stage.plan.rules.replace("consecutive = 3", "consecutive = 3000");
+    let daemon = stage.daemon();
+    stage.cli(&["window", "open"]).expect(0);
+    stage.wait_for_state("watching");
+    stage.database.sql(BREAKING);
+    daemon.kill().expect(137);
+    let text = stage.cli(&["plan"]).expect(0).stdout;
+    assert!(text.contains("which is open") && text.contains("2 tables added"), "the journal knows: {text}");
+
+    let backup = std::fs::read_dir(stage.path("backups")).unwrap().next().unwrap().unwrap().path();
+    let baseline = backup.join("baseline.json");
+    let named = baseline.to_str().unwrap().to_owned();
+    let text = stage.cli(&["plan", "--baseline", &named]).expect(0).stdout;
+    // Paths are long, so they are broken into lines.
+    assert!(text.contains("with the baseline in") && text.contains("2 tables added"), "{text}");
+    std::fs::write(&baseline, &std::fs::read(&baseline).unwrap()[..100]).unwrap();
+    let refused = stage.cli(&["plan", "--baseline", &named]).expect(69).stderr;
+    assert!(refused.contains("baseline.json"), "{refused}");
+
+    crate::stage::runtime().block_on(stage.own_server().stop(rollbackd::demo::cluster::Stop::Fast)).expect("stops");
+    let refused = stage.cli(&["plan"]).expect(69).stderr;
+    assert!(refused.contains("database") && !refused.contains("password"), "{refused}");
+}

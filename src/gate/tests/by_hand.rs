@@ -13,7 +13,7 @@ fn told(fixture: &Fixture, kind: GateKind) -> (Gate, String, String) {
 }
 
 async fn prior(gate: &Gate, fixture: &Fixture) -> String {
-    let outcome = super::super::read(gate, &fixture.database(), LONG).await;
+    let outcome = super::super::read(gate, &Pinned::new(&fixture.database()), LONG).await;
     let Finding::Gate { prior } = outcome.finding else { panic!("{outcome:?}") };
     prior
 }

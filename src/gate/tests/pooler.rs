@@ -107,7 +107,7 @@ impl Pooler {
     }
 
     async fn read(&self, gate: &Gate) -> Outcome {
-        super::super::read(gate, &self.fixture.database(), LONG).await
+        super::super::read(gate, &Pinned::new(&self.fixture.database()), LONG).await
     }
 
     async fn prior_of(&self, gate: &Gate) -> String {
@@ -118,15 +118,15 @@ impl Pooler {
     }
 
     async fn close(&self, gate: &Gate, prior: &str) -> Outcome {
-        super::super::close(gate, &self.fixture.database(), prior, LONG).await
+        super::super::close(gate, &Pinned::new(&self.fixture.database()), prior, LONG).await
     }
 
     async fn open(&self, gate: &Gate, prior: &str) -> Outcome {
-        super::super::open(gate, &self.fixture.database(), prior, LONG).await
+        super::super::open(gate, &Pinned::new(&self.fixture.database()), prior, LONG).await
     }
 
     async fn rehearse(&self, gate: &Gate) -> Result<String, String> {
-        rehearse(gate, &self.fixture.database(), LONG).await
+        rehearse(gate, &Pinned::new(&self.fixture.database()), LONG).await
     }
 
     /// The application's sessions on the server.

@@ -8,6 +8,7 @@ use tokio_postgres::{AsyncMessage, NoTls};
 
 use super::*;
 use crate::config::gate::REFUSE;
+use crate::postgres::session::Session;
 use crate::postgres::testing::Fixture;
 
 /// PostgREST's own query for its settings, as the role it connects as.
@@ -46,18 +47,18 @@ async fn settings(fixture: &Fixture) -> Vec<String> {
 }
 
 async fn prior_of(gate: &Gate, fixture: &Fixture) -> String {
-    let outcome = super::super::read(gate, &fixture.database(), LONG).await;
+    let outcome = super::super::read(gate, &Pinned::new(&fixture.database()), LONG).await;
     assert_succeeded(&outcome);
     let Finding::Gate { prior } = outcome.finding else { panic!("{outcome:?}") };
     prior
 }
 
 async fn close(gate: &Gate, fixture: &Fixture, prior: &str) -> Outcome {
-    super::super::close(gate, &fixture.database(), prior, LONG).await
+    super::super::close(gate, &Pinned::new(&fixture.database()), prior, LONG).await
 }
 
 async fn open(gate: &Gate, fixture: &Fixture, prior: &str) -> Outcome {
-    super::super::open(gate, &fixture.database(), prior, LONG).await
+    super::super::open(gate, &Pinned::new(&fixture.database()), prior, LONG).await
 }
 
 async fn has_schema(fixture: &Fixture) -> bool {
@@ -227,17 +228,17 @@ async fn it_is_known_beforehand_whether_it_would_work() {
     make(&fixture, "rest_weak").await;
     let gate = postgrest_gate("rest_tried");
     let before = settings(&fixture).await;
-    let said = rehearse(&gate, &fixture.database(), LONG).await.unwrap();
+    let said = rehearse(&gate, &Pinned::new(&fixture.database()), LONG).await.unwrap();
     assert!(
         said.contains("can be told through role \"rest_tried\" to refuse") && said.contains("is PostgREST running?")
     );
     assert!(!has_schema(&fixture).await);
     assert_eq!(settings(&fixture).await, before, "trying changes nothing");
 
-    let missing = rehearse(&postgrest_gate("rest_nobody"), &fixture.database(), LONG).await.unwrap_err();
+    let missing = rehearse(&postgrest_gate("rest_nobody"), &Pinned::new(&fixture.database()), LONG).await.unwrap_err();
     assert!(missing.contains("role \"rest_nobody\" does not exist"), "{missing}");
     let weak = testing::database(&fixture.cluster.url_as("rest_weak", "sesame", &fixture.name));
-    let refused = rehearse(&gate, &weak, LONG).await.unwrap_err();
+    let refused = rehearse(&gate, &Pinned::new(&weak), LONG).await.unwrap_err();
     assert!(refused.contains("permission denied") && refused.contains("needs CREATE on the database"), "{refused}");
     let name = quote_identifier(&fixture.name);
     fixture.sql(&format!("grant create on database {name} to rest_weak; alter role rest_weak createrole")).await;
@@ -246,26 +247,26 @@ async fn it_is_known_beforehand_whether_it_would_work() {
         fixture.sql("grant rest_tried to rest_weak with admin option").await;
     }
     if version >= 150_000 {
-        let refused = rehearse(&gate, &weak, LONG).await.unwrap_err();
+        let refused = rehearse(&gate, &Pinned::new(&weak), LONG).await.unwrap_err();
         assert!(refused.contains("GRANT SET ON PARAMETER"), "{refused}");
         fixture.sql("grant set on parameter pgrst.db_pre_request to rest_weak").await;
     }
-    rehearse(&gate, &weak, LONG).await.expect("it has what it needs");
+    rehearse(&gate, &Pinned::new(&weak), LONG).await.expect("it has what it needs");
 
     let prior = prior_of(&gate, &fixture).await;
-    let closed = super::super::close(&gate, &weak, &prior, LONG).await;
+    let closed = super::super::close(&gate, &Pinned::new(&weak), &prior, LONG).await;
     assert!(closed.is_success() && closed.detail.contains("cannot be seen without pg_read_all_stats"), "{closed:?}");
-    let refused = rehearse(&gate, &weak, LONG).await.unwrap_err();
+    let refused = rehearse(&gate, &Pinned::new(&weak), LONG).await.unwrap_err();
     assert!(refused.contains("traffic is stopped now"), "{refused}");
     // Found closed by us: it is left as it was found.
     let found = prior_of(&gate, &fixture).await;
     assert!(is_left_closed(&gate, &found));
-    assert_succeeded(&super::super::open(&gate, &weak, &found, LONG).await);
+    assert_succeeded(&super::super::open(&gate, &Pinned::new(&weak), &found, LONG).await);
     assert!(has_schema(&fixture).await);
-    assert_succeeded(&super::super::open(&gate, &weak, &prior, LONG).await);
+    assert_succeeded(&super::super::open(&gate, &Pinned::new(&weak), &prior, LONG).await);
     assert!(!has_schema(&fixture).await);
 
     fixture.sql("create schema rollbackd_gate").await;
-    let taken = rehearse(&gate, &weak, LONG).await.unwrap_err();
+    let taken = rehearse(&gate, &Pinned::new(&weak), LONG).await.unwrap_err();
     assert!(taken.contains("schema rollbackd_gate is there and belongs to somebody else"), "{taken}");
 }

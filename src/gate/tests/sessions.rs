@@ -23,18 +23,18 @@ async fn make(fixture: &Fixture, role: &str, more: &str) {
 }
 
 async fn prior_of(gate: &Gate, fixture: &Fixture) -> String {
-    let outcome = super::super::read(gate, &fixture.database(), LONG).await;
+    let outcome = super::super::read(gate, &Pinned::new(&fixture.database()), LONG).await;
     assert_succeeded(&outcome);
     let Finding::Gate { prior } = outcome.finding else { panic!("{outcome:?}") };
     prior
 }
 
 async fn close(gate: &Gate, fixture: &Fixture, prior: &str) -> Outcome {
-    super::super::close(gate, &fixture.database(), prior, LONG).await
+    super::super::close(gate, &Pinned::new(&fixture.database()), prior, LONG).await
 }
 
 async fn open(gate: &Gate, fixture: &Fixture, prior: &str) -> Outcome {
-    super::super::open(gate, &fixture.database(), prior, LONG).await
+    super::super::open(gate, &Pinned::new(&fixture.database()), prior, LONG).await
 }
 
 async fn can_login(fixture: &Fixture, role: &str) -> bool {
@@ -65,7 +65,7 @@ async fn the_named_roles_are_out_and_come_back_however_often() {
     held[0].client().batch_execute("begin; select pg_advisory_xact_lock(4711)").await.unwrap();
     let waiting = held[1].client().query("select pg_advisory_lock(4711)", &[]);
     let other = login(&fixture, "gate_other").await.unwrap();
-    let said = rehearse(&gate, &fixture.database(), LONG).await.unwrap();
+    let said = rehearse(&gate, &Pinned::new(&fixture.database()), LONG).await.unwrap();
     assert!(said.contains("can be kept from it; 4 sessions now"), "{said}");
 
     let prior = prior_of(&gate, &fixture).await;
@@ -161,7 +161,7 @@ async fn what_was_found_is_put_back_and_not_a_default() {
     assert_succeeded(&close(&shut, &fixture, &prior).await);
     assert_succeeded(&open(&shut, &fixture, &prior).await);
     assert!(!can_login(&fixture, "gate_shut").await);
-    let refused = rehearse(&shut, &fixture.database(), LONG).await.unwrap_err();
+    let refused = rehearse(&shut, &Pinned::new(&fixture.database()), LONG).await.unwrap_err();
     assert!(refused.contains("role \"gate_shut\" may not log in, so stopping it stops nothing"), "{refused}");
 }
 
@@ -172,9 +172,9 @@ async fn roles_that_must_not_be_stopped_are_refused_before_anything_changes() {
     make(&fixture, "gate_super", "login superuser").await;
     let gate = sessions_gate(&["gate_fine", "postgres", "gate_super", "gate_nobody"]);
     let prior = r#"{"roles":[{"role":"gate_fine","login":true}]}"#;
-    let read = super::super::read(&gate, &fixture.database(), LONG).await;
+    let read = super::super::read(&gate, &Pinned::new(&fixture.database()), LONG).await;
     let closed = close(&gate, &fixture, prior).await;
-    let tried = rehearse(&gate, &fixture.database(), LONG).await.unwrap_err();
+    let tried = rehearse(&gate, &Pinned::new(&fixture.database()), LONG).await.unwrap_err();
     for said in [&read.detail, &closed.detail, &tried] {
         for part in [
             "role \"postgres\" is the one with which rollbackd itself connects",
@@ -214,30 +214,30 @@ async fn the_rights_that_are_missing_are_named() {
     let weak = testing::database(&fixture.cluster.url_as("gate_weak", "sesame", &fixture.name));
     let gate = sessions_gate(&["gate_app"]);
     let prior = prior_of(&gate, &fixture).await;
-    let refused = rehearse(&gate, &weak, LONG).await.unwrap_err();
+    let refused = rehearse(&gate, &Pinned::new(&weak), LONG).await.unwrap_err();
     assert!(refused.contains("needs CREATEROLE"), "{refused}");
-    let refused = super::super::close(&gate, &weak, &prior, LONG).await;
+    let refused = super::super::close(&gate, &Pinned::new(&weak), &prior, LONG).await;
     assert!(!refused.is_success() && refused.detail.contains("needs CREATEROLE"), "{refused:?}");
 
     fixture.sql("alter role gate_weak createrole").await;
     if fixture.number("select current_setting('server_version_num')::int8").await >= 160_000 {
         fixture.sql("grant gate_app to gate_weak with admin option, inherit false").await;
     }
-    let refused = rehearse(&gate, &weak, LONG).await.unwrap_err();
+    let refused = rehearse(&gate, &Pinned::new(&weak), LONG).await.unwrap_err();
     assert!(refused.contains("may not end sessions: GRANT pg_signal_backend"), "{refused}");
     let _held = login(&fixture, "gate_app").await.unwrap();
-    let half = super::super::close(&gate, &weak, &prior, LONG).await;
+    let half = super::super::close(&gate, &Pinned::new(&weak), &prior, LONG).await;
     assert!(!half.is_success() && half.detail.contains("ending the application's sessions failed"), "{half:?}");
     assert!(!can_login(&fixture, "gate_app").await, "half of it is done");
-    assert_succeeded(&super::super::open(&gate, &weak, &prior, LONG).await);
+    assert_succeeded(&super::super::open(&gate, &Pinned::new(&weak), &prior, LONG).await);
     assert!(can_login(&fixture, "gate_app").await, "and that is undone");
 
     fixture.sql("grant pg_signal_backend to gate_weak").await;
-    rehearse(&gate, &weak, LONG).await.expect("it has what it needs");
+    rehearse(&gate, &Pinned::new(&weak), LONG).await.expect("it has what it needs");
     assert!(can_login(&fixture, "gate_app").await, "trying changes nothing");
-    assert_succeeded(&super::super::close(&gate, &weak, &prior, LONG).await);
+    assert_succeeded(&super::super::close(&gate, &Pinned::new(&weak), &prior, LONG).await);
     assert_eq!(sessions_of(&fixture, "gate_app").await, 0);
-    assert_succeeded(&super::super::open(&gate, &weak, &prior, LONG).await);
+    assert_succeeded(&super::super::open(&gate, &Pinned::new(&weak), &prior, LONG).await);
 }
 
 #[tokio::test]
@@ -246,7 +246,7 @@ async fn sessions_in_other_databases_stay() {
     make(&fixture, "gate_both", "login").await;
     let kept = login(&elsewhere, "gate_both").await.unwrap();
     let gate = sessions_gate(&["gate_both"]);
-    let said = rehearse(&gate, &fixture.database(), LONG).await.unwrap();
+    let said = rehearse(&gate, &Pinned::new(&fixture.database()), LONG).await.unwrap();
     assert!(said.contains("0 sessions now; in other databases of the server it has 1 session, which stay"), "{said}");
     let prior = prior_of(&gate, &fixture).await;
     assert_succeeded(&close(&gate, &fixture, &prior).await);

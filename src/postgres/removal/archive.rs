@@ -66,7 +66,7 @@ pub(super) async fn take(
         Err(end) => return Ok(Err(end)),
     };
     let tables: Vec<(u32, TableName)> = scope
-        .tied_batch(BATCH)
+        .first_tables(BATCH)
         .into_iter()
         .filter(|member| !member.foreign)
         .map(|member| (member.oid, member.table))

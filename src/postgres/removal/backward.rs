@@ -7,13 +7,14 @@
 
 use std::collections::BTreeSet;
 
-use rollbackd_core::baseline::{Catalog, ObjectId, ObjectKind, TableName};
+use rollbackd_core::baseline::{Catalog, Object, ObjectId, ObjectKind};
 use rollbackd_core::reversal::{Act, Deed, Reach, Reversal, reversal};
 use rollbackd_core::run::step::KeptColumns;
 use tokio_postgres::Transaction;
 
 use super::columns;
 use super::order::{self, Job};
+use super::standing;
 use crate::postgres::{Failure, catalog, during};
 
 /// How often the way is asked for. Names come first, then what they hide, then what was lost with what had to go.
@@ -146,8 +147,8 @@ impl Backward<'_> {
         Job { id: Some(act.id.clone()), words: act.words(), sql, otherwise, removes }
     }
 
-    /// Views of the target that stand on one that has to be made anew are taken away as well: the next round makes them
-    /// again. Says whether that changed anything.
+    /// What of the target stands on a view or a function that has to be made anew is taken away as well, where it holds no
+    /// rows: the next round makes it again. Says whether that changed anything.
     async fn make_room(
         &mut self,
         transaction: &Transaction<'_>,
@@ -155,18 +156,16 @@ impl Backward<'_> {
         now: &Catalog,
         went: &mut Went,
     ) -> Result<bool, Failure> {
-        let views = stuck.iter().filter_map(|(job, _)| job.id.as_ref().filter(|_| !job.removes));
-        let oids: Vec<u32> = views
-            .filter(|id| matches!(id.kind, ObjectKind::View | ObjectKind::MaterializedView))
+        let stuck = stuck.iter().filter_map(|(job, _)| job.id.as_ref().filter(|_| !job.removes));
+        let (relations, functions): (Vec<&Object>, Vec<&Object>) = stuck
+            .filter(|id| matches!(id.kind, ObjectKind::View | ObjectKind::MaterializedView | ObjectKind::Function))
             .filter_map(|id| now.get(id))
-            .map(|object| object.oid)
-            .collect();
-        if oids.is_empty() {
+            .partition(|object| object.id.kind != ObjectKind::Function);
+        if relations.is_empty() && functions.is_empty() {
             return Ok(false);
         }
         let mut jobs = Vec::new();
-        for (kind, view) in standing_on(transaction, &oids).await? {
-            let id = ObjectId { kind, schema: view.schema, of: None, name: view.name };
+        for id in standing::on(transaction, &relations, &functions).await? {
             if self.protected.contains(&id.schema) || self.target.get(&id).is_none() {
                 continue;
             }
@@ -213,31 +212,4 @@ fn settled(mut went: Went, stuck: Vec<(Job, Failure)>) -> Ended {
         }
     }
     if obstacles.is_empty() { Ended::Went(went) } else { Ended::Stopped(obstacles) }
-}
-
-/// The views that stand on these relations, directly or through others.
-async fn standing_on(
-    transaction: &Transaction<'_>,
-    relations: &[u32],
-) -> Result<Vec<(ObjectKind, TableName)>, Failure> {
-    let doing = "reading the views that depend on others";
-    let sql = "with recursive standing(oid) as ( \
-                 select unnest($1::oid[]) \
-                 union \
-                 select w.ev_class from standing s \
-                 join pg_depend d on d.refclassid = 'pg_class'::regclass and d.refobjid = s.oid \
-                   and d.classid = 'pg_rewrite'::regclass \
-                 join pg_rewrite w on w.oid = d.objid) \
-               select c.relkind = 'm', n.nspname::text, c.relname::text from standing s \
-               join pg_class c on c.oid = s.oid and c.relkind in ('v', 'm') \
-               join pg_namespace n on n.oid = c.relnamespace \
-               where not (c.oid = any($1::oid[]))";
-    let rows = transaction.query(sql, &[&relations]).await.map_err(during(doing))?;
-    rows.iter()
-        .map(|row| {
-            let kind = if row.try_get(0)? { ObjectKind::MaterializedView } else { ObjectKind::View };
-            Ok((kind, TableName { schema: row.try_get(1)?, name: row.try_get(2)? }))
-        })
-        .collect::<Result<_, _>>()
-        .map_err(during(doing))
 }

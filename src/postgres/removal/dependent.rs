@@ -40,6 +40,13 @@ pub(super) struct Collateral {
     pub(super) id: Option<ObjectId>,
 }
 
+impl Collateral {
+    /// Whether it is only a definition, which holds nothing and can be made again.
+    pub(super) fn is_definition(&self) -> bool {
+        self.whole.as_ref().is_some_and(|whole| ["view", "materialized view", "routine"].contains(&whole.keyword))
+    }
+}
+
 /// An object that stands by itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Whole {

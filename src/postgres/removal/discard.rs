@@ -31,7 +31,7 @@ pub(crate) async fn attempt(
     }
     let transaction = client.transaction().await.map_err(during("beginning a transaction"))?;
     set_limits(&transaction, job, remaining).await?;
-    let prepared = match prepare(&transaction, job, |scope| scope.tied_batch(BATCH)).await? {
+    let prepared = match prepare(&transaction, job, |scope| scope.first_tables(BATCH)).await? {
         Ok(prepared) => prepared,
         Err(end) => return Ok(end),
     };
@@ -54,7 +54,7 @@ pub(crate) async fn attempt(
     record.beside = undo::statistics(&transaction, members).await?;
     record.beside.extend(undo::publications(&transaction, members).await?.into_iter().map(|one| one.add));
     let mut sql = quarantine::open(&transaction, job, &[]).await?;
-    let went = match take_back(&transaction, job, seen, jobs(scope, members), record).await? {
+    let went = match take_back(&transaction, job, seen, jobs(scope), record).await? {
         Ok(went) => went,
         Err(harm) => return Ok(Attempt::Stopped(harm)),
     };
@@ -102,12 +102,17 @@ async fn outdated(
     Ok(None)
 }
 
-fn jobs(scope: &Scope, members: &[Member]) -> Vec<order::Job> {
+fn jobs(scope: &Scope) -> Vec<order::Job> {
     let drops = scope.collateral.iter().map(|collateral| order::Job::removing(&collateral.drop));
-    let tables = [(false, "table"), (true, "foreign table")].into_iter().filter_map(|(foreign, keyword)| {
-        let list = table_list(members.iter().filter(|member| member.foreign == foreign).map(|member| &member.table));
-        // One statement, so that foreign keys that run in circles are no obstacle.
-        (!list.is_empty()).then(|| order::Job::moving(vec![format!("drop {keyword} {list}")]))
-    });
-    drops.chain(tables).collect()
+    let tables = scope.first_clusters(BATCH);
+    drops.chain(tables.iter().map(|cluster| order::Job::moving(dropping(cluster)))).collect()
+}
+
+/// The statements that drop tables which only go together: parts that are foreign tables go before what they are parts
+/// of, which would take them along.
+pub(super) fn dropping(cluster: &[Member]) -> Vec<String> {
+    let of =
+        |foreign| table_list(cluster.iter().filter(|member| member.foreign == foreign).map(|member| &member.table));
+    let lists = [("foreign table", of(true)), ("table", of(false))];
+    lists.iter().filter(|(_, list)| !list.is_empty()).map(|(keyword, list)| format!("drop {keyword} {list}")).collect()
 }

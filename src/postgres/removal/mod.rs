@@ -9,6 +9,7 @@
 pub(crate) mod archive;
 pub(crate) mod attached;
 pub(crate) mod backward;
+mod clusters;
 mod columns;
 mod dependent;
 pub(crate) mod discard;
@@ -16,6 +17,7 @@ pub(crate) mod order;
 pub(crate) mod preview;
 pub(crate) mod quarantine;
 pub(crate) mod scope;
+mod standing;
 pub(crate) mod undo;
 
 use std::collections::BTreeSet;

@@ -14,7 +14,7 @@ use tokio_postgres::Transaction;
 use super::backward::Backward;
 use super::dependent::Collateral;
 use super::scope::Member;
-use super::{Attempt, BATCH, Job, Seen, columns, look, order, quarantine, table_list};
+use super::{Attempt, BATCH, Job, Seen, columns, discard, look, order, quarantine};
 use crate::postgres::{Failure, during};
 
 /// What one removal would do.
@@ -64,13 +64,17 @@ impl Foreseen {
 
 /// Foresees a removal whose tables, if any, are moved to `schema` or whose columns are kept there.
 pub(crate) async fn foresee(transaction: &Transaction<'_>, job: &Job<'_>, schema: &str) -> Result<Foreseen, Failure> {
-    let seen = match look(transaction, job).await? {
+    let mut seen = match look(transaction, job).await? {
         Ok(seen) => seen,
         Err(Attempt::Stopped(stops)) => return Ok(Foreseen { stops, ..Foreseen::default() }),
         Err(Attempt::Again(reason)) => return Ok(Foreseen { stops: vec![reason], ..Foreseen::default() }),
         Err(Attempt::Left(stays)) => return Ok(Foreseen { stays, ..Foreseen::default() }),
         Err(Attempt::Nothing | Attempt::Done(_)) => return Ok(Foreseen::default()),
     };
+    if !seen.way.columns.is_empty() {
+        // What is only a definition may hold on to columns that go: it is dropped with its like and not moved with tables.
+        seen.scope.collateral.retain(|one| !one.is_definition());
+    }
     let members = &seen.scope.members;
     if members.is_empty() && seen.way.acts.is_empty() && seen.way.columns.is_empty() {
         return Ok(Foreseen { stays: seen.way.left, ..Foreseen::default() });
@@ -115,8 +119,11 @@ impl Course<'_> {
         found.kept.extend(kept.iter().map(|keeping| keeping.job.words.clone()));
         let kept: Vec<String> = kept.into_iter().flat_map(|keeping| keeping.job.sql).collect();
         let (before, after, making) = self.ways();
-        let foreseen =
-            if drops { Vec::new() } else { quarantine::foresee(transaction, schema, &seen.scope, &batches).await? };
+        let foreseen = if drops {
+            Vec::new()
+        } else {
+            quarantine::foresee(transaction, schema, &seen.scope, &batches.concat()).await?
+        };
         let mut opening = vec![format!("create schema if not exists {}", quote_identifier(schema))];
         opening.extend(closed(transaction, schema).await?);
         let guests =
@@ -127,14 +134,15 @@ impl Course<'_> {
             }),
         );
         let mut foreseen = foreseen.into_iter();
-        for (at, members) in batches.iter().enumerate() {
+        for (at, clusters) in batches.iter().enumerate() {
             let first = at == 0;
             let mut sql = if first && (!drops || !kept.is_empty()) { opening.clone() } else { Vec::new() };
             let way = |part: &[String]| if first { part.to_vec() } else { Vec::new() };
             if drops {
                 let collateral = self.collateral().into_iter().filter(|_| first);
+                let dropped: Vec<String> = clusters.iter().flat_map(|cluster| discard::dropping(cluster)).collect();
                 sql.extend(collateral);
-                sql.extend([way(&before), way(&kept), dropped(members), way(&after), way(&making)].concat());
+                sql.extend([way(&before), way(&kept), dropped, way(&after), way(&making)].concat());
             } else {
                 let (jobs, notes) = foreseen.next().unwrap_or_default();
                 sql.extend(jobs.into_iter().flat_map(|job| job.sql));
@@ -146,19 +154,26 @@ impl Course<'_> {
         Ok(())
     }
 
-    /// The tables of each transaction; one transaction without tables when there is only something to put back.
-    fn batches(&self, drops: bool) -> Vec<Vec<Member>> {
-        let mut scope = self.seen.scope.clone();
-        let mut batches = Vec::new();
-        while !scope.members.is_empty() {
-            let batch =
-                if drops { scope.tied_batch(BATCH) } else { scope.members.iter().take(BATCH).cloned().collect() };
-            let gone: BTreeSet<u32> = batch.iter().map(|member| member.oid).collect();
-            scope.members.retain(|member| !gone.contains(&member.oid));
-            scope.ties.retain(|(a, b)| !gone.contains(a) && !gone.contains(b));
-            batches.push(batch);
+    /// The clusters of tables of each transaction; one transaction without tables when there is only something to put back.
+    fn batches(&self, drops: bool) -> Vec<Vec<Vec<Member>>> {
+        if !drops {
+            let groups = self.seen.scope.members.chunks(BATCH);
+            let batches: Vec<_> = groups.map(|group| vec![group.to_vec()]).collect();
+            return if batches.is_empty() { vec![Vec::new()] } else { batches };
         }
-        if batches.is_empty() { vec![Vec::new()] } else { batches }
+        let mut batches: Vec<Vec<Vec<Member>>> = vec![Vec::new()];
+        let mut tables = 0;
+        for cluster in self.seen.scope.clusters() {
+            if tables > 0 && tables + cluster.len() > BATCH {
+                batches.push(Vec::new());
+                tables = 0;
+            }
+            tables += cluster.len();
+            if let Some(batch) = batches.last_mut() {
+                batch.push(cluster);
+            }
+        }
+        batches
     }
 
     /// The acts as statements: those that come before tables are dropped, those that come after, and what is made.
@@ -180,14 +195,15 @@ impl Course<'_> {
         }
         let (mut before, mut after, mut making) = (Vec::new(), Vec::new(), Vec::new());
         for act in acts {
-            // In a script nothing is put off: what is moved needs no order among its like.
-            let job = backward.job(act, false);
+            let columns_go = !seen.way.columns.is_empty();
+            let job = backward.job(act, columns_go);
             let place = match act.deed {
                 Deed::Make => &mut making,
                 Deed::Remove if stands_below(act.id.kind) => &mut after,
                 Deed::Remove | Deed::Rename | Deed::PutBack => &mut before,
             };
-            if act.deed == Deed::PutBack && !job.otherwise.is_empty() {
+            let needed = columns_go && act.deed == Deed::Remove && act.id.kind == ObjectKind::Function;
+            if (act.deed == Deed::PutBack || needed) && !job.otherwise.is_empty() {
                 place.push(self.either(&job));
             } else {
                 place.extend(job.sql);
@@ -206,7 +222,7 @@ impl Course<'_> {
         })
     }
 
-    /// A definition that is replaced where the server lets it, and made anew otherwise, with what hangs on it.
+    /// What is done where the server lets it, and what is done otherwise: a definition is made anew with what hangs on it.
     fn either(&self, job: &order::Job) -> String {
         let lost = job.id.iter().flat_map(|id| {
             let parts = self.job.baseline.catalog.objects.iter();
@@ -259,14 +275,6 @@ pub(crate) fn joined(statements: &[String]) -> String {
 /// A statement with its end.
 pub(crate) fn ended(statement: &str) -> String {
     format!("{};", statement.trim_end().trim_end_matches(';').trim_end())
-}
-
-/// The statements that drop tables, all at once: foreign keys that run in circles are no obstacle then.
-fn dropped(members: &[Member]) -> Vec<String> {
-    let of =
-        |foreign| table_list(members.iter().filter(|member| member.foreign == foreign).map(|member| &member.table));
-    let lists = [("table", of(false)), ("foreign table", of(true))];
-    lists.iter().filter(|(_, list)| !list.is_empty()).map(|(keyword, list)| format!("drop {keyword} {list}")).collect()
 }
 
 /// The statements that close a new schema to everybody, whatever default privileges give.

@@ -144,7 +144,7 @@ impl Moves {
     fn collateral(&mut self, collateral: &Collateral) {
         self.notes.push(collateral.words.clone());
         match &collateral.whole {
-            Some(whole) if self.columns_go && ["view", "materialized view", "routine"].contains(&whole.keyword) => {
+            _ if self.columns_go && collateral.is_definition() => {
                 self.jobs.push(order::Job::removing(&collateral.drop));
             }
             None => self.jobs.push(order::Job::removing(&collateral.drop)),

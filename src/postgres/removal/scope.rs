@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rollbackd_core::baseline::{ObjectId, TableName};
 use rollbackd_core::plan::{Reach, TableChoice};
-use tokio_postgres::GenericClient;
+use tokio_postgres::{GenericClient, Row};
 
+use super::clusters::{Tie, clusters};
 use super::dependent::{self, Collateral, Fate, Known};
 use super::{BATCH, Job};
 use crate::postgres::{Failure, during};
@@ -39,8 +40,8 @@ pub(crate) struct Scope {
     pub(crate) survivors: BTreeSet<String>,
     /// Foreign keys from the tables to tables that stay.
     pub(super) keys: Vec<Key>,
-    /// Pairs of tables that a foreign key or inheritance ties together.
-    pub(super) ties: Vec<(u32, u32)>,
+    /// What ties them to each other.
+    pub(super) ties: Vec<Tie>,
 }
 
 /// A foreign key to a table that stays.
@@ -215,53 +216,54 @@ pub(super) async fn tables(client: &impl GenericClient) -> Result<Tables, Failur
 }
 
 /// The foreign keys that lead out of the set, and the pairs that are tied inside it.
-async fn ties(client: &impl GenericClient, oids: &[u32]) -> Result<(Vec<Key>, Vec<(u32, u32)>), Failure> {
+async fn ties(client: &impl GenericClient, oids: &[u32]) -> Result<(Vec<Key>, Vec<Tie>), Failure> {
     let doing = "reading foreign keys";
-    let sql = "select conrelid, confrelid from pg_constraint \
+    let sql = "select conrelid, confrelid, false from pg_constraint \
                where contype = 'f' and conrelid = any($1::oid[]) \
                union all \
-               select inhrelid, inhparent from pg_inherits where inhrelid = any($1::oid[]) \
+               select inhrelid, inhparent, true from pg_inherits where inhrelid = any($1::oid[]) \
                order by 1, 2";
     let rows = client.query(sql, &[&oids]).await.map_err(during(doing))?;
+    let known: BTreeSet<u32> = oids.iter().copied().collect();
     let (mut keys, mut ties) = (Vec::new(), Vec::new());
     for row in &rows {
-        let (member, other): (u32, u32) =
-            (row.try_get(0).map_err(during(doing))?, row.try_get(1).map_err(during(doing))?);
-        if oids.contains(&other) {
-            ties.push((member, other));
+        let tie = |row: &Row| Ok(Tie { from: row.try_get(0)?, to: row.try_get(1)?, inherits: row.try_get(2)? });
+        let tie = tie(row).map_err(during(doing))?;
+        if known.contains(&tie.to) {
+            ties.push(tie);
         } else {
-            keys.push(Key { member });
+            keys.push(Key { member: tie.from });
         }
     }
     Ok((keys, ties))
 }
 
 impl Scope {
-    /// The first tables that can go in one transaction: at most `limit`, but never a part of a group that is tied
-    /// together, because `drop` has to name all of it at once.
-    pub(super) fn tied_batch(&self, limit: usize) -> Vec<Member> {
-        let mut group: BTreeMap<u32, u32> = self.members.iter().map(|member| (member.oid, member.oid)).collect();
-        let root = |group: &BTreeMap<u32, u32>, mut oid: u32| {
-            while let Some(above) = group.get(&oid).filter(|above| **above != oid) {
-                oid = *above;
-            }
-            oid
-        };
-        for (a, b) in &self.ties {
-            let (a, b) = (root(&group, *a), root(&group, *b));
-            group.insert(a, b);
-        }
-        let mut groups: BTreeMap<u32, Vec<Member>> = BTreeMap::new();
-        for member in &self.members {
-            groups.entry(root(&group, member.oid)).or_default().push(member.clone());
-        }
-        let mut batch = Vec::new();
-        for tied in groups.into_values() {
-            if batch.is_empty() || batch.len() + tied.len() <= limit {
-                batch.extend(tied);
-            }
-        }
-        batch.sort_by(|a: &Member, b: &Member| a.table.cmp(&b.table));
-        batch
+    /// The tables in groups that can only be dropped together, in an order in which they can be dropped.
+    pub(super) fn clusters(&self) -> Vec<Vec<Member>> {
+        let members: BTreeMap<u32, &Member> = self.members.iter().map(|member| (member.oid, member)).collect();
+        let oids: Vec<u32> = self.members.iter().map(|member| member.oid).collect();
+        let member = |oid: &u32| members.get(oid).map(|member| (*member).clone());
+        clusters(&oids, &self.ties).iter().map(|cluster| cluster.iter().filter_map(member).collect()).collect()
+    }
+
+    /// The first of the clusters, as many as go in one transaction: no more than `limit` tables, unless a cluster is larger.
+    pub(super) fn first_clusters(&self, limit: usize) -> Vec<Vec<Member>> {
+        let mut tables = 0;
+        let mut clusters = self.clusters();
+        let fitting = clusters.iter().take_while(|cluster| {
+            tables += cluster.len();
+            tables <= limit
+        });
+        let count = fitting.count().max(1);
+        clusters.truncate(count);
+        clusters
+    }
+
+    /// Their tables, in order of their names.
+    pub(super) fn first_tables(&self, limit: usize) -> Vec<Member> {
+        let mut tables = self.first_clusters(limit).concat();
+        tables.sort_by(|a, b| a.table.cmp(&b.table));
+        tables
     }
 }

@@ -254,3 +254,27 @@ async fn writers_go_on_all_the_while() {
     assert!(rows > 0);
     assert_eq!(world.difference().await, CLEAN);
 }
+
+#[tokio::test]
+async fn a_function_is_put_back_under_what_stands_on_it() {
+    let before = "create function half(n numeric) returns numeric language sql immutable as 'select n / 2';
+         create table taxed (id int primary key, amount numeric default half(2), check (half(amount) >= 0));
+         create index taxed_half on taxed (half(amount)); create policy halves on taxed using (half(amount) > 0);
+         create view halved as select id, half(amount) as amount from taxed; create view quartered as select half(amount) from halved;
+         create function sum_of() returns numeric begin atomic select sum(half(amount)) from taxed; end;
+         create function stamp() returns trigger language plpgsql as 'begin return new; end';
+         create trigger stamped before insert on taxed for each row when (half(new.amount) > 1) execute function stamp();
+         grant select on halved to reverse_anon; comment on function half(numeric) is 'a half';
+         insert into taxed values (1, 4)";
+    // A parameter's name cannot be replaced: all that stands on the function has to be made anew.
+    let anew = "drop trigger stamped on taxed; drop view quartered; drop view halved; drop function sum_of(); drop policy halves on taxed;
+         drop index taxed_half; alter table taxed alter amount drop default, drop constraint taxed_amount_check;
+         drop function half(numeric); create function half(amount numeric) returns numeric language sql immutable as 'select amount * 0.5';
+         alter table taxed alter amount set default half(2), add check (half(amount) >= 0);
+         create index taxed_half on taxed (half(amount)); create policy halves on taxed using (half(amount) > 0);
+         create view halved as select id, half(amount) as amount from taxed; create view quartered as select half(amount) from halved;
+         create function sum_of() returns numeric begin atomic select sum(half(amount)) from taxed; end;
+         create trigger stamped before insert on taxed for each row when (half(new.amount) > 1) execute function stamp();
+         grant select on halved to reverse_anon; comment on function half(numeric) is 'a half'";
+    reversed(before, anew).await;
+}
