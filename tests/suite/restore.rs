@@ -45,6 +45,13 @@ fn a_migration_that_destroyed_originals_is_taken_back_after_a_word() {
     assert!(text.contains(by_hand), "{text}");
     stage.database.sql(by_hand);
     assert_eq!(stage.database.value("select count(*) from posts where title = 'written since'"), "1");
+    // Undo brings back what the other rung took, and leaves what the restore has put aside.
+    let told = stage.cli(&["undo", schema, "--yes"]).expect(0).stdout;
+    assert!(told.contains("brought back 1 table") && told.contains("stays: it is not empty"), "{told}");
+    let kept = format!("select count(*) from {schema}.posts where title = 'written since'");
+    assert_eq!(stage.database.value(&kept), "1");
+    assert_eq!(stage.database.value("select count(*) from posts"), "21");
+    assert_eq!(stage.database.value("select count(*) from pages"), "0");
 }
 
 /// Waits until this rung asks for a word, and gives it; what was told.
@@ -194,4 +201,24 @@ fn killed_while_the_swap_waits_for_a_lock() {
     assert_restored_once(&stage);
     daemon.term().expect(0);
     stage.assert_nothing_runs();
+}
+
+#[test]
+fn a_restore_by_itself_is_not_undone_and_says_where_everything_is() {
+    let mut stage = Stage::new("restore-alone");
+    stage.plan.rungs = RESTORE.to_owned();
+    stage.app.ill_when("not exists (select from pg_attribute where attrelid = 'posts'::regclass and attname = 'body')");
+    let guard = stage.start_guard_sql("alter table posts drop column body");
+    approve(&stage, "restore");
+    guard.end().expect(20);
+    stage.assert_originals_whole();
+    let report = stage.report();
+    let schema = report["rungs"][0]["removal"]["quarantine"].as_str().unwrap();
+    let listed = stage.cli(&["undo"]).expect(0).stdout;
+    assert!(listed.contains("by hand"), "{listed}");
+    let told = stage.cli(&["undo", schema, "--yes"]).expect(1).stderr;
+    let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(told.contains("Tables that a restore replaced are kept in it"), "{told}");
+    assert_eq!(stage.database.value(&format!("select count(*) from {schema}.posts")), "20");
+    stage.assert_originals_whole();
 }
