@@ -6,6 +6,7 @@ use rollbackd_core::plan::{Dispose, OnBlocked, Reach, Removal, TableChoice};
 use rollbackd_core::run::step::Finding;
 
 use super::*;
+use crate::config::model::Database;
 use crate::postgres::catalog;
 use crate::postgres::pinned::Pinned;
 use crate::postgres::testing::Fixture;
@@ -77,7 +78,14 @@ impl World {
     }
 
     pub(crate) async fn facts(&self) -> Facts {
-        let session = Session::connect(&self.config.database).await.expect("connects");
+        Facts::of(&self.config.database).await
+    }
+}
+
+impl Facts {
+    /// What can be told of it now, quarantines aside.
+    pub(crate) async fn of(database: &Database) -> Self {
+        let session = Session::connect(database).await.expect("connects");
         let client = session.client();
         let catalog = catalog::read(client).await.expect("a catalog");
         let mut facts: BTreeMap<String, String> =
@@ -91,20 +99,22 @@ impl World {
         for row in client.query(sql, &[]).await.expect("sequences") {
             facts.insert(row.get(0), row.get(1));
         }
-        Facts(facts)
+        Self(facts)
     }
-}
 
-impl Facts {
+    /// What is not the same in `other`, and how: a line each.
+    pub(crate) fn differing(&self, other: &Self) -> Vec<String> {
+        let keys = self.0.keys().chain(other.0.keys()).collect::<BTreeSet<_>>();
+        keys.into_iter()
+            .filter(|key| self.0.get(*key) != other.0.get(*key))
+            .map(|key| format!("{key}: {:?} / {:?}", self.0.get(key), other.0.get(key)))
+            .collect()
+    }
+
     /// What differs in `other`, for people.
     #[track_caller]
     pub(crate) fn assert_same(&self, other: &Self) {
-        let keys = self.0.keys().chain(other.0.keys()).collect::<BTreeSet<_>>();
-        let differing: Vec<String> = keys
-            .into_iter()
-            .filter(|key| self.0.get(*key) != other.0.get(*key))
-            .map(|key| format!("{key}: {:?} / {:?}", self.0.get(key), other.0.get(key)))
-            .collect();
+        let differing = self.differing(other);
         assert!(differing.is_empty(), "{}", differing.join("\n"));
     }
 }
