@@ -1,13 +1,14 @@
 //! One transaction: undoes the newest record of a quarantine and strikes it out, or changes nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rollbackd_core::baseline::{Catalog, Object, ObjectId, ObjectKind, TableName, quote_identifier};
-use tokio_postgres::{Client, Row, Transaction};
+use tokio_postgres::{Client, Transaction};
 
 use super::archive::Archive;
+use super::copies::{kept_copies, moves_back};
 use super::{Batch, Job, Returned, columns, conflict, goal};
 use crate::clock::Stopwatch;
 use crate::postgres::removal::backward::{Backward, Ended};
@@ -305,7 +306,7 @@ impl Way<'_> {
             let part = object.id.of.as_deref().is_some_and(|of| wholes.contains(&(object.id.schema.as_str(), of)));
             now.contains(&object.id) && !part
         });
-        batch.left.extend(still.map(|object| format!("as before the migration: {}", object.id)));
+        batch.stays.extend(still.map(|object| object.id.to_string()));
         batch.hidden.clone_from(&self.hidden);
         Ok(Ok(batch))
     }
@@ -330,78 +331,6 @@ impl Way<'_> {
 /// What could not be done at all; what is about an object is tried again later.
 fn words(stuck: &[(order::Job, Failure)]) -> Vec<String> {
     stuck.iter().filter(|(job, _)| job.id.is_none()).map(|(_, failure)| failure.to_string()).collect()
-}
-
-/// The moves back: first the relations, then the names of what moved with them.
-fn moves_back(record: &Record) -> Vec<order::Job> {
-    let (whole, parts): (Vec<_>, Vec<_>) = record.moved.iter().rev().partition(|moved| moved.by_itself);
-    let renaming = |keyword: &str, from: &TableName, name: &str| {
-        let now = TableName::new(&from.schema, name);
-        (from.name != name).then(|| format!("alter {keyword} {} rename to {}", now.sql(), quote_identifier(&from.name)))
-    };
-    let whole = whole.into_iter().map(|moved| {
-        let schema = quote_identifier(&moved.from.schema);
-        let mut sql = vec![format!("alter {} {} set schema {schema}", moved.keyword, moved.to.sql())];
-        sql.extend(renaming(&moved.keyword, &moved.from, &moved.to.name));
-        order::Job::moving(sql)
-    });
-    let parts = parts.into_iter().filter_map(|moved| renaming(&moved.keyword, &moved.from, &moved.to.name));
-    whole.chain(parts.map(|sql| order::Job::moving(vec![sql]))).collect()
-}
-
-/// Something that was kept in the quarantine and is no table.
-struct Copy {
-    id: ObjectId,
-    keyword: String,
-    sql: String,
-    name: String,
-    is_relation: bool,
-}
-
-/// The functions, types, views and sequences of the quarantine that are objects of this record: known by their numbers,
-/// or, where the quarantine itself was restored, by their names.
-async fn kept_copies(transaction: &Transaction<'_>, schema: &str, record: &Record) -> Result<Vec<Copy>, Failure> {
-    let doing = "reading what the quarantine keeps";
-    let sql = "select x.oid, x.keyword, x.sql, x.name from ( \
-                 select p.oid, 'routine' as keyword, p.oid::regprocedure::text as sql, \
-                   format('%s(%s)', p.proname, oidvectortypes(p.proargtypes)) as name, p.pronamespace as space \
-                 from pg_proc p \
-                 union all \
-                 select t.oid, case t.typtype when 'd' then 'domain' else 'type' end, format('%I.%I', $1::text, t.typname), \
-                   t.typname::text, t.typnamespace \
-                 from pg_type t left join pg_class c on c.oid = t.typrelid \
-                 where t.typtype in ('e', 'd', 'r') or t.typtype = 'c' and c.relkind = 'c' \
-                 union all \
-                 select c.oid, case c.relkind when 'v' then 'view' when 'm' then 'materialized view' else 'sequence' end, \
-                   format('%I.%I', $1::text, c.relname), c.relname::text, c.relnamespace \
-                 from pg_class c where c.relkind in ('v', 'm') or c.relkind = 'S' and not exists ( \
-                   select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype in ('a', 'i'))) x \
-               join pg_namespace n on n.oid = x.space where n.nspname = $1";
-    let rows = transaction.query(sql, &[&schema]).await.map_err(during(doing))?;
-    let kind = |keyword: &str| match keyword {
-        "routine" => ObjectKind::Function,
-        "view" => ObjectKind::View,
-        "materialized view" => ObjectKind::MaterializedView,
-        "sequence" => ObjectKind::Sequence,
-        _ => ObjectKind::Type,
-    };
-    let mut numbers: BTreeMap<(ObjectKind, u32), &ObjectId> = BTreeMap::new();
-    let mut names: BTreeMap<(ObjectKind, &str), &ObjectId> = BTreeMap::new();
-    for object in record.objects.iter().filter(|object| object.id.of.is_none()) {
-        numbers.insert((object.id.kind, object.oid), &object.id);
-        names.insert((object.id.kind, object.id.name.as_str()), &object.id);
-    }
-    let instead: BTreeSet<&ObjectId> = record.instead.iter().map(|object| &object.id).collect();
-    let copy = |row: &Row| -> Result<Option<Copy>, tokio_postgres::Error> {
-        let (oid, keyword): (u32, String) = (row.try_get(0)?, row.try_get(1)?);
-        let (sql, name): (String, String) = (row.try_get(2)?, row.try_get(3)?);
-        let kind = kind(&keyword);
-        let known = numbers.get(&(kind, oid)).or_else(|| names.get(&(kind, name.as_str())));
-        let Some(id) = known.filter(|id| !instead.contains(**id)) else { return Ok(None) };
-        let is_relation = !matches!(kind, ObjectKind::Function | ObjectKind::Type);
-        Ok(Some(Copy { id: (*id).clone(), keyword, sql, name, is_relation }))
-    };
-    rows.iter().filter_map(|row| copy(row).transpose()).collect::<Result<_, _>>().map_err(during(doing))
 }
 
 /// The numbers of the tables that move back, with those of their sequences.
