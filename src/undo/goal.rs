@@ -63,12 +63,13 @@ pub(super) fn told(wanted: &[Object]) -> Vec<String> {
         .filter(|id| id.kind == ObjectKind::Column)
         .map(|id| (id.schema.as_str(), id.of.as_deref(), id.name.as_str()))
         .collect();
-    let speaks = |id: &&ObjectId| match id.kind {
-        ObjectKind::Owner | ObjectKind::Grant => false,
-        ObjectKind::Default | ObjectKind::NotNull => {
-            !columns.contains(&(id.schema.as_str(), id.of.as_deref(), id.name.as_str()))
-        }
-        _ => true,
+    let of_column = |id: &ObjectId| {
+        matches!(id.kind, ObjectKind::Default | ObjectKind::NotNull)
+            && columns.contains(&(id.schema.as_str(), id.of.as_deref(), id.name.as_str()))
+    };
+    let speaks = |id: &&ObjectId| {
+        let told_elsewhere = matches!(id.kind, ObjectKind::Owner | ObjectKind::Grant) || of_column(id);
+        !told_elsewhere
     };
     let alone = |id: &&ObjectId| id.of.as_deref().is_none_or(|of| !wholes.contains(&(id.schema.as_str(), of)));
     ids().filter(speaks).filter(alone).map(ToString::to_string).collect()

@@ -4,8 +4,8 @@
 //! (`postgres::removal::undo`). This goes through these records, the newest first, one transaction each, and
 //! strikes each out in the transaction that undoes it: it may be stopped at any point and begun again. Nothing is ever
 //! overwritten: where something has taken a name meanwhile, it stops and names it. `conflict` looks for that,
-//! `attempt` is one transaction, `goal` is what it is to lead to, `columns`, `copies` and `archive` are the parts that hold values and dropped tables, and `places`
-//! knows which quarantines there are.
+//! `attempt` is one transaction, `goal` is what it is to lead to, `columns`, `copies` and `archive` are the parts that hold
+//! values, what was moved, and dropped tables, and `places` knows which quarantines there are.
 
 mod archive;
 mod attempt;

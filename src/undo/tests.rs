@@ -417,3 +417,17 @@ async fn what_was_dropped_without_a_copy_is_said_to_be_lost() {
     let undone = world.undo().await;
     assert_eq!(undone.reasons, ["public.pages was dropped without an archive, and cannot come back"]);
 }
+
+#[tokio::test]
+async fn a_name_that_somebody_took_since_is_not_taken_from_them() {
+    let world = World::new("", "alter table posts rename to articles").await;
+    let facts = world.facts().await;
+    world.remove(TableChoice::Added, Dispose::Quarantine, Reach::Everything).await;
+    world.fixture.sql("create table articles (id int)").await;
+    let undone = world.undo().await;
+    assert_eq!((undone.ended, undone.summary()), (Ended::Stopped, "nothing was changed".to_owned()), "{undone:#?}");
+    assert!(undone.reasons.iter().any(|reason| reason == "there is another table public.articles now"), "{undone:#?}");
+    world.fixture.sql("drop table articles").await;
+    assert_eq!(world.undone().await.objects, ["table public.articles"]);
+    world.facts().await.assert_same(&facts);
+}
