@@ -317,5 +317,5 @@ async fn a_function_is_put_back_under_what_stands_on_it() {
          create function sum_of() returns numeric begin atomic select sum(half(amount)) from taxed; end;
          create trigger stamped before insert on taxed for each row when (half(new.amount) > 1) execute function stamp();
          grant select on halved to reverse_anon; comment on function half(numeric) is 'a half'";
-    reversed(before, anew).await;
+    reversed(before, anew, "").await;
 }
