@@ -362,7 +362,9 @@ impl Driver {
     fn event(&mut self, report: Report) -> Option<Event> {
         let (effect, event, ended) = match report {
             Report::Process { effect, step, process } => (effect, Event::ProcessStarted { step, process }, false),
-            Report::StepEnded { effect, step, outcome } => (effect, Event::StepEnded { step, outcome }, true),
+            Report::StepEnded { effect, step, outcome } => {
+                (effect, Event::StepEnded { step, outcome: Box::new(outcome) }, true)
+            }
             Report::Delivered { effect, notice, channel, result } => {
                 (effect, Event::NoticeSettled { notice, channel, result }, true)
             }
