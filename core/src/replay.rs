@@ -102,6 +102,11 @@ impl Replay {
         self.last = now;
     }
 
+    /// When the rules would have led to a rollback, as far as was looked.
+    pub const fn decided(&self) -> Option<&Decided> {
+        self.said.decided.as_ref()
+    }
+
     /// What was said, when there is nothing more.
     pub fn end(mut self) -> Said {
         if self.asks_between {
