@@ -4,6 +4,15 @@
 //! virtual time: with the rules of the shipped configuration, and with two rules modelled on other systems ([`rivals`]).
 //! `make bench-decisions` prints the tables and writes `target/bench/decisions.json`.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::panic,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a benchmark prints, stops at the first mistake, and counts small numbers"
+)]
+
 mod rivals;
 mod runs;
 mod table;

@@ -26,8 +26,10 @@ pub(super) struct Result {
 
 /// All models, all deciders.
 pub(super) fn all(shipped: &Plan, runs: u64, seed: u64) -> Vec<Result> {
-    let models: Vec<(Traffic, Event)> =
-        TRAFFIC.into_iter().flat_map(|traffic| HEALTHY.into_iter().chain(FAULTS).map(move |event| (traffic, event))).collect();
+    let models: Vec<(Traffic, Event)> = TRAFFIC
+        .into_iter()
+        .flat_map(|traffic| HEALTHY.into_iter().chain(FAULTS).map(move |event| (traffic, event)))
+        .collect();
     let each = |(number, (traffic, event)): (usize, &(Traffic, Event))| {
         model(shipped, *traffic, *event, runs, seed ^ ((number as u64) << 32))
     };

@@ -104,7 +104,8 @@ impl World {
                 vec![(from, f64::INFINITY)]
             }
         };
-        let bursts = if traffic == Traffic::Bursty { (0..8).map(|_| burst(first, last, rng)).collect() } else { Vec::new() };
+        let bursts =
+            if traffic == Traffic::Bursty { (0..8).map(|_| burst(first, last, rng)).collect() } else { Vec::new() };
         Self { traffic, event, spans: happens, bursts }
     }
 
@@ -131,7 +132,13 @@ impl World {
             Event::Partial(percent) => f64::from(percent) / 100.0,
             Event::SlowLeak => EVERYDAY.max(0.5 * (since / 600.0).min(1.0)),
             // 20 s of each minute are worse than the rest.
-            Event::BrownOut => if since % 60.0 < 20.0 { 0.8 } else { 0.2 },
+            Event::BrownOut => {
+                if since % 60.0 < 20.0 {
+                    0.8
+                } else {
+                    0.2
+                }
+            }
         }
     }
 
@@ -141,7 +148,11 @@ impl World {
             Traffic::Steady => 40.0,
             Traffic::Diurnal => 30.0f64.mul_add((at / f64::from(WATCHED) * std::f64::consts::TAU).sin(), 40.0),
             Traffic::Bursty => {
-                if self.bursts.iter().any(|(from, to)| (*from..*to).contains(&at)) { 200.0 } else { 20.0 }
+                if self.bursts.iter().any(|(from, to)| (*from..*to).contains(&at)) {
+                    200.0
+                } else {
+                    20.0
+                }
             }
             Traffic::Low => 0.2,
         };

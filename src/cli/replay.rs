@@ -102,7 +102,7 @@ impl From<Evidence> for Fired {
 pub(super) async fn run(path: &Path, arguments: Arguments, terminal: &mut Terminal) -> anyhow::Result<Exit> {
     let config = place::load(path)?;
     let recording = open(&config, &arguments)?;
-    let replayed = replay(&config, &arguments, recording).map_err(|reason| Stop::new(Exit::Failed, reason))?;
+    let replayed = replay(&config, &arguments, &recording).map_err(|reason| Stop::new(Exit::Failed, reason))?;
     for signal in &replayed.unknown_signals {
         say(&format!("the samples of signal `{signal}` are left out: the configuration has no signal of that name"));
     }
@@ -159,14 +159,14 @@ impl Judges {
     }
 }
 
-fn replay(config: &Config, arguments: &Arguments, path: PathBuf) -> Result<Replayed, String> {
+fn replay(config: &Config, arguments: &Arguments, path: &Path) -> Result<Replayed, String> {
     let plan = config.plan("replay");
     let at_path = |reason: String| format!("{}: {reason}", path.display());
     let mut seen = Gathered::default();
-    if first_line(&path).map_err(at_path)?.is_some_and(|line| prometheus::is_one(&line)) {
-        seen.from_prometheus(&plan, arguments, &path).map_err(at_path)?;
+    if first_line(path).map_err(at_path)?.is_some_and(|line| prometheus::is_one(&line)) {
+        seen.take_prometheus(&plan, arguments, path).map_err(at_path)?;
     } else {
-        seen.from_lines(&plan, arguments.grid, &path).map_err(at_path)?;
+        seen.take_lines(&plan, arguments.grid, path).map_err(at_path)?;
     }
     let Gathered { judges, strange, lost, from, to, .. } = seen;
     let (own, tried) = judges.map_or((Said::default(), None), |judges| (judges.own.end(), judges.tried));
@@ -226,7 +226,7 @@ impl Gathered {
         self.to = Some(self.to.map_or(now, |to| to.max(now)));
     }
 
-    fn from_lines(&mut self, plan: &Plan, with_grid: bool, path: &Path) -> Result<(), String> {
+    fn take_lines(&mut self, plan: &Plan, with_grid: bool, path: &Path) -> Result<(), String> {
         let known: Vec<&str> = plan.signals.iter().map(|signal| signal.name.as_str()).collect();
         let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
         let mut lines = BufReader::new(file).lines().enumerate().peekable();
@@ -255,7 +255,7 @@ impl Gathered {
         Ok(())
     }
 
-    fn from_prometheus(&mut self, plan: &Plan, arguments: &Arguments, path: &Path) -> Result<(), String> {
+    fn take_prometheus(&mut self, plan: &Plan, arguments: &Arguments, path: &Path) -> Result<(), String> {
         let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
         let names: Vec<&str> = plan.signals.iter().map(|signal| signal.name.as_str()).collect();
         let place = match (&arguments.signal, names.as_slice()) {

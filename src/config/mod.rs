@@ -13,6 +13,7 @@ mod excerpt;
 pub(crate) mod gate;
 pub mod model;
 mod near;
+mod pattern;
 mod plan;
 pub mod problem;
 pub(crate) mod redact;

@@ -287,6 +287,8 @@ pub enum SignalSource {
         /// `run`.
         run: Command,
     },
+    /// `[signal.log]`.
+    Log(LogSource),
 }
 
 impl SignalSource {
@@ -297,8 +299,20 @@ impl SignalSource {
             Self::Tcp { .. } => "tcp",
             Self::Postgres { .. } => "postgres",
             Self::Command { .. } => "command",
+            Self::Log(_) => "log",
         }
     }
+}
+
+/// A log and what its lines mean.
+#[derive(Debug, Clone)]
+pub struct LogSource {
+    /// `path`, absolute.
+    pub path: PathBuf,
+    /// `error`: which lines are bad.
+    pub error: regex::bytes::Regex,
+    /// `line`: which lines count; `None`: all that are not empty.
+    pub line: Option<regex::bytes::Regex>,
 }
 
 /// An HTTP request and what its answer must be; also `[[verify]] kind = "http"`.

@@ -18,6 +18,7 @@ impl SignalSource {
     pub const fn counts(&self) -> Counts {
         match self {
             Self::Http(_) | Self::Tcp { .. } | Self::Postgres { .. } | Self::Command { .. } => Counts::One,
+            Self::Log(_) => Counts::Many,
         }
     }
 
@@ -25,13 +26,14 @@ impl SignalSource {
     pub const fn is_timed(&self) -> bool {
         match self {
             Self::Http(_) | Self::Tcp { .. } | Self::Postgres { .. } | Self::Command { .. } => true,
+            Self::Log(_) => false,
         }
     }
 
     /// Whether a reading may come with a number.
     pub const fn has_value(&self) -> bool {
         match self {
-            Self::Http(_) | Self::Tcp { .. } => false,
+            Self::Http(_) | Self::Tcp { .. } | Self::Log(_) => false,
             Self::Postgres { .. } | Self::Command { .. } => true,
         }
     }
@@ -42,6 +44,7 @@ impl SignalSource {
             Self::Http(_) | Self::Tcp { .. } => {
                 "a signal of this kind gives good and bad events, and the time that each took"
             }
+            Self::Log(_) => "a log gives good and bad events, one a line",
             Self::Postgres { .. } | Self::Command { .. } => {
                 "a signal of this kind gives good and bad events, the time that each took, and a number"
             }

@@ -85,7 +85,7 @@ impl When {
     fn instant(&self) -> Result<Timestamp, String> {
         match self {
             Self::Millis(millis) => Timestamp::from_millisecond(*millis)
-                .map_err(|_| format!("{millis} is no time: milliseconds since 1970 are wanted")),
+                .map_err(|_range| format!("{millis} is no time: milliseconds since 1970 are wanted")),
             Self::Text(at) => Ok(*at),
         }
     }

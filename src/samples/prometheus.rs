@@ -58,7 +58,7 @@ fn sample(at: f64, value: &str, events: Option<u64>) -> Result<Sample, String> {
         .and_then(|since| Timestamp::UNIX_EPOCH.checked_add(since).ok())
         .and_then(|at| Timestamp::from_millisecond(at.as_millisecond()).ok())
         .ok_or_else(|| format!("{at} is no time"))?;
-    let number: f64 = value.parse().map_err(|_| format!("`{value}` is no number"))?;
+    let number: f64 = value.parse().map_err(|_error| format!("`{value}` is no number"))?;
     let reading = match events {
         _ if !number.is_finite() => Reading::unreadable(format!("the value was {value}")),
         None => Reading::good_with(number),

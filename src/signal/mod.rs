@@ -14,6 +14,7 @@
 
 mod command;
 pub(crate) mod http;
+mod log;
 pub(crate) mod net;
 mod postgres;
 pub mod schedule;
@@ -78,6 +79,8 @@ pub struct Reader {
     pulse: Pulse,
     /// One for each signal; only those of kind `postgres` ever hold a session.
     connections: Vec<postgres::Connection>,
+    /// One for each signal of kind `log`, at the signal's place.
+    logs: Vec<Option<log::Log>>,
 }
 
 impl Reader {
@@ -89,7 +92,15 @@ impl Reader {
         let client = Client::new()?;
         let witnesses = Witnesses::new(config.decision.witnesses.clone());
         let connections = config.signals.iter().map(|_| postgres::Connection::default()).collect();
-        Ok(Self { config, client, witnesses, pulse: Pulse::new(), connections })
+        let followed = |signal: &Signal| match &signal.source {
+            SignalSource::Log(source) => Some(log::Log::new(&signal.name, source, &config.state_dir)),
+            SignalSource::Http(_)
+            | SignalSource::Tcp { .. }
+            | SignalSource::Postgres { .. }
+            | SignalSource::Command { .. } => None,
+        };
+        let logs = config.signals.iter().map(followed).collect();
+        Ok(Self { config, client, witnesses, pulse: Pulse::new(), connections, logs })
     }
 
     /// Reads the signal at this place of the configuration. Takes no longer than the signal's `timeout` and, after
@@ -98,14 +109,18 @@ impl Reader {
         let (watch, begun) = (Stopwatch::start(), self.pulse.begin());
         let mut aside = Aside::default();
         let probed = match (self.config.signals.get(index), self.connections.get(index)) {
-            (Some(signal), Some(connection)) => self.probe(signal, connection, &mut aside).await,
+            (Some(signal), Some(connection)) => self.probe(index, signal, connection, &mut aside).await,
             (None, _) | (_, None) => Err(Fault::Unreadable(format!("there is no signal number {index}"))),
         };
-        // The witnesses' time is not the application's.
-        // Recordings keep microseconds.
+        // The witnesses' time is not the application's; recordings keep microseconds.
         let took = i64::try_from(watch.elapsed().as_micros()).map_or(SignedDuration::MAX, SignedDuration::from_micros);
         let reading = match probed {
-            Ok(reading) => reading,
+            Ok(Reading::Events { good, bad, value, reason }) => {
+                // Covered before it is shortened: half a secret would not be recognised.
+                let reason = reason.map(|line| log::shown(&self.config.veil.cover(line)));
+                Reading::Events { good, bad, value, reason }
+            }
+            Ok(Reading::Unreadable { reason }) => Reading::unreadable(self.config.veil.cover(reason)),
             Err(Fault::Wrong(reason)) => Reading::bad(self.config.veil.cover(reason)),
             Err(Fault::Unreadable(reason)) => Reading::unreadable(self.config.veil.cover(reason)),
             Err(Fault::Unanswered(reason)) => {
@@ -130,11 +145,11 @@ impl Reader {
 
     async fn probe(
         &self,
+        index: usize,
         signal: &Signal,
         connection: &postgres::Connection,
         aside: &mut Aside,
     ) -> Result<Reading, Fault> {
-        aside.tail = None;
         let value = match &signal.source {
             SignalSource::Http(probe) => self.client.probe(probe, signal.timeout).await.map(|_| None),
             SignalSource::Tcp { address } => {
@@ -146,6 +161,12 @@ impl Reader {
                 connection.read(&self.config.database, url.as_ref(), query, signal.timeout).await
             }
             SignalSource::Command { run } => command::read(run, signal.timeout).await,
+            SignalSource::Log(_) => {
+                return match self.logs.get(index) {
+                    Some(Some(log)) => log.read(signal.timeout, &mut aside.tail).await,
+                    Some(None) | None => Err(Fault::Unreadable(format!("there is no log of signal number {index}"))),
+                };
+            }
         };
         Ok(value?.map_or_else(Reading::good, Reading::good_with))
     }

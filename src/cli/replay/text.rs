@@ -30,7 +30,7 @@ pub(super) fn of(replayed: &Replayed, paint: Paint) -> String {
         text.push_str(&wrap(&format!("Never: {}.", replayed.quiet.join(", ")), 0));
     }
     if !replayed.grid.is_empty() {
-        text.push_str(&format!("\n{}\n", paint.bold("With other thresholds, each rule by itself, first at")));
+        text.extend(["\n", &paint.bold("With other thresholds, each rule by itself, first at"), "\n"]);
         text.push_str(&grid(&replayed.grid, paint));
     }
     text
