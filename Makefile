@@ -12,12 +12,13 @@ sysusersdir = $(PREFIX)/lib/sysusers.d
 docdir = $(PREFIX)/share/doc/rollbackd
 target = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test deps fmt-check clippy docs scripts systemd-units tests build install clean
+.PHONY: help demo test deps fmt-check clippy docs scripts systemd-units tests bench-decisions build install clean
 .NOTPARALLEL:
 
 help:
 	@echo 'make demo     the whole story on this machine, in a throwaway PostgreSQL (ARGS=--keep, ARGS=--healthy)'
 	@echo 'make test     everything that CI checks'
+	@echo 'make bench-decisions  false rollbacks, missed faults and delays of the shipped rules (RUNS=, SEED=)'
 	@echo 'make build    the release executable, $(target)/release/rollbackd'
 	@echo 'make install  executable, systemd unit and examples, below $(DESTDIR)$(PREFIX) (PREFIX=, DESTDIR=)'
 	@echo 'make clean    removes what was built'
@@ -54,6 +55,9 @@ systemd-units:
 
 tests:
 	$(CARGO) test --quiet --workspace --locked
+
+bench-decisions:
+	$(CARGO) bench --quiet --locked --bench decisions
 
 build:
 	$(CARGO) build --release --locked

@@ -75,7 +75,10 @@ mod tests {
             (reason, place.map(|place| pattern[place].to_owned()))
         };
         assert_eq!(place("äa(b"), ("unclosed group".to_owned(), Some("(".to_owned())));
-        assert_eq!(place("level=[z-a]"), ("invalid character class range, the start must be <= the end".to_owned(), Some("z-a".to_owned())));
+        assert_eq!(
+            place("level=[z-a]"),
+            ("invalid character class range, the start must be <= the end".to_owned(), Some("z-a".to_owned()))
+        );
         assert_eq!(place("^^a{2,1}").1, Some("{2,1}".to_owned()));
         assert_eq!(place("a\n(").1, None);
     }

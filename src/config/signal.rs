@@ -115,7 +115,8 @@ fn log(mut section: Section<'_>) -> Option<SignalSource> {
         let (pattern, text) = value.pattern("a regular expression for the lines that are bad")?;
         if matches_everything(&pattern) {
             let problem = Problem::warning(text.span.clone(), "`error` matches every line: all of them are bad");
-            text.doc.report(problem.label("matches nothing at all, too").help("accepted: such as 'level=(error|fatal)'"));
+            text.doc
+                .report(problem.label("matches nothing at all, too").help("accepted: such as 'level=(error|fatal)'"));
         }
         Some(pattern)
     });

@@ -44,6 +44,7 @@ impl SignalSource {
             Self::Http(_) | Self::Tcp { .. } => {
                 "a signal of this kind gives good and bad events, and the time that each took"
             }
+            Self::Log(_) => "a log gives good and bad events, one a line",
             Self::Postgres { .. } | Self::Command { .. } => {
                 "a signal of this kind gives good and bad events, the time that each took, and a number"
             }

@@ -8,6 +8,8 @@
 //! An answer that did not come (refused, reset, time-out) may be ours to blame as well: then the
 //! witnesses are asked, and when none of them answers the reading is unreadable.
 //!
+//! And what was timed while our own side stood still is unreadable, whatever it was (`stall`).
+//!
 //! Not here: what samples mean (the judge), and when a signal is read ([`schedule`]).
 
 mod command;
@@ -16,6 +18,7 @@ mod log;
 pub(crate) mod net;
 mod postgres;
 pub mod schedule;
+mod stall;
 mod witness;
 
 use std::sync::Arc;
@@ -23,9 +26,11 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use rollbackd_core::sample::{Reading, Sample};
+use tokio_util::sync::CancellationToken;
 
 use self::http::Client;
 use self::net::{Deadline, Fault};
+use self::stall::Pulse;
 use self::witness::Witnesses;
 use crate::clock::{self, Stopwatch};
 use crate::config::model::{Config, Signal, SignalSource};
@@ -71,6 +76,7 @@ pub struct Reader {
     config: Arc<Config>,
     client: Client,
     witnesses: Witnesses,
+    pulse: Pulse,
     /// One for each signal; only those of kind `postgres` ever hold a session.
     connections: Vec<postgres::Connection>,
     /// One for each signal of kind `log`, at the signal's place.
@@ -94,20 +100,20 @@ impl Reader {
             | SignalSource::Command { .. } => None,
         };
         let logs = config.signals.iter().map(followed).collect();
-        Ok(Self { config, client, witnesses, connections, logs })
+        Ok(Self { config, client, witnesses, pulse: Pulse::new(), connections, logs })
     }
 
     /// Reads the signal at this place of the configuration. Takes no longer than the signal's `timeout` and, after
     /// a failure, the short time that witnesses or a command's end may need.
     pub async fn read(&self, index: usize) -> Read {
-        let watch = Stopwatch::start();
+        let (watch, begun) = (Stopwatch::start(), self.pulse.begin());
         let mut aside = Aside::default();
         let probed = match (self.config.signals.get(index), self.connections.get(index)) {
             (Some(signal), Some(connection)) => self.probe(index, signal, connection, &mut aside).await,
             (None, _) | (_, None) => Err(Fault::Unreadable(format!("there is no signal number {index}"))),
         };
-        // The witnesses' time is not the application's.
-        let took = SignedDuration::try_from(watch.elapsed()).unwrap_or(SignedDuration::MAX);
+        // The witnesses' time is not the application's; recordings keep microseconds.
+        let took = i64::try_from(watch.elapsed().as_micros()).map_or(SignedDuration::MAX, SignedDuration::from_micros);
         let reading = match probed {
             Ok(Reading::Events { good, bad, value, reason }) => {
                 // Covered before it is shortened: half a secret would not be recognised.
@@ -126,7 +132,15 @@ impl Reader {
                 }
             }
         };
+        let timed = self.config.signals.get(index).is_some_and(|signal| signal.source.is_timed());
+        let fault = if timed { self.pulse.fault_since(&begun) } else { None };
+        let reading = fault.map_or(reading, Reading::unreadable);
         Read { sample: Sample { at: clock::now(), took, reading }, aside }
+    }
+
+    /// Shows that our side runs, until it is cancelled: without that a stall is not noticed.
+    pub async fn beat(&self, cancel: CancellationToken) {
+        self.pulse.go_on(cancel).await;
     }
 
     async fn probe(

@@ -54,6 +54,8 @@ pub fn start(
     to: mpsc::Sender<Reading>,
 ) {
     let every: Vec<Duration> = config.signals.iter().map(|signal| signal.every).collect();
+    let (watched, ended) = (Arc::clone(&reader), cancel.clone());
+    tracker.spawn(async move { watched.beat(ended).await });
     let read = move |signal| {
         let reader = Arc::clone(&reader);
         async move { reader.read(signal).await }

@@ -133,8 +133,7 @@ impl Follower {
 
     /// Goes on where an earlier life left off, as far as its files are found.
     fn resume(&mut self, saved: Saved, tail: &mut Tail) {
-        let mut found: Vec<Followed> =
-            siblings::list(&self.path).into_iter().map(|sibling| sibling.followed).collect();
+        let mut found: Vec<Followed> = siblings::list(&self.path).into_iter().map(|sibling| sibling.followed).collect();
         let at_path = Followed::open(&self.path).ok();
         found.extend(at_path);
         let mut find = |is: &dyn Fn(&Followed) -> bool| {
@@ -319,7 +318,11 @@ impl Follower {
                 bytes += current.offset.max(size).saturating_sub(before);
             }
         }
-        self.lost(bytes, &format!("it was last read at {since}, too long ago to go on there: it is read from its end"), tail);
+        self.lost(
+            bytes,
+            &format!("it was last read at {since}, too long ago to go on there: it is read from its end"),
+            tail,
+        );
     }
 
     /// Something was written that is not looked at.

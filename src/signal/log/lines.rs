@@ -112,10 +112,7 @@ mod tests {
     #[test]
     fn lines_are_good_or_bad_or_do_not_count() {
         let text = b"level=info\nlevel=error a\n\n  debug level=error\nlevel=fatal \xff\xfe\r\nlevel=info\n";
-        assert_eq!(
-            counted("level=(error|fatal)", None, text),
-            (2, 3, Some("level=fatal \u{fffd}\u{fffd}".to_owned()))
-        );
+        assert_eq!(counted("level=(error|fatal)", None, text), (2, 3, Some("level=fatal \u{fffd}\u{fffd}".to_owned())));
         assert_eq!(counted("error", Some("^level="), text), (3, 1, Some("level=error a".to_owned())));
         assert_eq!(counted("nothing", Some("^never"), text), (0, 0, None));
         // The end of a line written with CR LF is where a pattern expects it.

@@ -73,16 +73,13 @@ pub(super) fn list(path: &Path) -> Vec<Sibling> {
 /// or after a mark with a digit or `old` in it. `app.log` has nothing to do with `application.log` or `app-errors.log`.
 fn belongs(candidate: &OsStr, log: &OsStr) -> bool {
     let (candidate, log) = (candidate.as_bytes(), log.as_bytes());
-    let name = |bytes: &[u8]| Path::new(OsStr::from_bytes(bytes)).extension().and_then(OsStr::to_str).map(str::to_owned);
+    let name =
+        |bytes: &[u8]| Path::new(OsStr::from_bytes(bytes)).extension().and_then(OsStr::to_str).map(str::to_owned);
     if name(candidate).is_some_and(|ending| COMPRESSED.contains(&ending.as_str())) {
         return false;
     }
-    let marked = |mark: &[u8]| {
-        mark.starts_with(b".") || mark.starts_with(b"-") || mark.starts_with(b"_")
-    } ;
-    let says = |mark: &[u8]| {
-        marked(mark) && (mark.iter().any(u8::is_ascii_digit) || mark.get(1..) == Some(b"old"))
-    };
+    let marked = |mark: &[u8]| mark.starts_with(b".") || mark.starts_with(b"-") || mark.starts_with(b"_");
+    let says = |mark: &[u8]| marked(mark) && (mark.iter().any(u8::is_ascii_digit) || mark.get(1..) == Some(b"old"));
     if candidate.strip_prefix(log).is_some_and(says) {
         return true;
     }
@@ -98,10 +95,14 @@ mod tests {
     #[test]
     fn names_say_what_belongs_to_a_log() {
         let of_log = |name: &str| belongs(OsStr::new(name), OsStr::new("app.log"));
-        for name in ["app.log.1", "app.log-20261125", "app-20261125.log", "app.log.2026-11-25_02", "app.1.log", "app.log.old"] {
+        for name in
+            ["app.log.1", "app.log-20261125", "app-20261125.log", "app.log.2026-11-25_02", "app.1.log", "app.log.old"]
+        {
             assert!(of_log(name), "{name}");
         }
-        for name in ["app.log", "app.log.1.gz", "application.log", "app-errors.log", "app.log.bak", "app2.log", "my-app.log.1"] {
+        for name in
+            ["app.log", "app.log.1.gz", "application.log", "app-errors.log", "app.log.bak", "app2.log", "my-app.log.1"]
+        {
             assert!(!of_log(name), "{name}");
         }
         assert!(belongs(OsStr::new("log.1"), OsStr::new("log")));
