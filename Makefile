@@ -72,6 +72,7 @@ install:
 	install -D -m 0644 systemd/rollbackd.sysusers.conf $(DESTDIR)$(sysusersdir)/rollbackd.conf
 	install -D -m 0644 config/rollbackd.toml $(DESTDIR)$(docdir)/rollbackd.toml
 	install -D -m 0644 config/demo.toml $(DESTDIR)$(docdir)/demo.toml
+	install -D -m 0644 -t $(DESTDIR)$(docdir)/examples config/examples/*.toml
 	install -D -m 0644 -t $(DESTDIR)$(docdir)/examples/rollback-emergency config/examples/rollback-emergency/*.*
 
 clean:

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::alarm::Alarm;
-use crate::config::model::Config;
+use crate::config::model::{Config, SignalSource};
 use crate::driver::snapshot::{Call, Snapshot};
 use crate::driver::world::World;
 use crate::driver::{Driver, End, Inbox, Openings, Parts};
@@ -72,6 +72,8 @@ impl Runtime {
         frozen::keep(&config).context("the configuration's copy for open windows cannot be written")?;
         let plan = Arc::new(config.plan(&host_name()));
         let metrics = Arc::new(Metrics::new(&plan)?);
+        let logs = config.signals.iter().filter(|signal| matches!(signal.source, SignalSource::Log(_)));
+        metrics.follows(logs.map(|signal| signal.name.as_str()));
         let world = World::new(Arc::clone(&config)).map_err(|reason| anyhow!(reason))?;
         let pinned = world.pinned().clone();
         let tracker = TaskTracker::new();

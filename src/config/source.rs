@@ -48,6 +48,7 @@ impl SignalSource {
             Self::Postgres { .. } | Self::Command { .. } => {
                 "a signal of this kind gives good and bad events, the time that each took, and a number"
             }
+            Self::Log(_) => "a signal of this kind gives good and bad events",
         }
     }
 }

@@ -173,6 +173,8 @@ impl Reader {
 }
 
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -100,6 +100,11 @@ impl Followed {
     /// Where it was left.
     pub(super) fn place(&self) -> Place {
         Place { identity: self.identity.clone(), offset: self.offset, skipping: self.skipping, size: self.size }
+    }
+
+    /// Whether it can still be found.
+    pub(super) fn has_name(&self) -> bool {
+        self.file.metadata().is_ok_and(|metadata| metadata.nlink() > 0)
     }
 
     /// Whether it was left in the middle of a long line.

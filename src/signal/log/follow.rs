@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::checkpoint::{Checkpoint, Place, Saved};
+use super::checkpoint::{Checkpoint, Saved};
 use super::file::{Allowance, Followed, Work};
 use super::identity::Identity;
 use super::lines::Sink;
@@ -74,14 +74,19 @@ impl Follower {
     pub(super) fn turn<S: Sink>(&mut self, mut allowance: Allowance, sink: &mut S) -> Turn {
         let now = clock::now();
         let mut turn = Turn::default();
-        turn.problem = self.begin(now, &mut turn.tail).and_then(|()| self.look(&mut turn.tail)).err();
+        let looked = self.begin(now, &mut turn.tail).and_then(|()| self.look(&mut turn.tail));
         let stale = self.resumed.filter(|since| now.duration_since(*since).abs() > YOUNG);
         if let Some(since) = stale {
             self.leave_out(since, &mut turn.tail);
         }
-        if turn.problem.is_none() || stale.is_some() {
+        if looked.is_ok() || stale.is_some() {
             self.resumed = None;
         }
+        turn.problem = match looked {
+            Ok(true) => None,
+            Ok(false) => Some(self.sentence(&ErrorKind::NotFound.into())),
+            Err(problem) => Some(problem),
+        };
         if self.begun {
             self.looked = now;
         }
@@ -92,7 +97,7 @@ impl Follower {
         }
         self.buffer = buffer;
         turn.tail.lag_bytes = self.leaving.iter().chain(&self.current).map(Followed::lag).sum();
-        if self.begun && self.resumed.is_none() {
+        if self.begun {
             self.checkpoint.keep(self.saved());
         }
         turn
@@ -131,27 +136,30 @@ impl Follower {
         let mut found: Vec<Followed> = siblings::list(&self.path).into_iter().map(|sibling| sibling.followed).collect();
         let at_path = Followed::open(&self.path).ok();
         found.extend(at_path);
-        let mut find = |place: &Place, any_head: bool| {
-            let is = |file: &Followed| {
-                place.identity.still_is(file.file(), &file.identity)
-                    || any_head && place.identity.shares_inode(&file.identity)
-            };
+        let mut find = |is: &dyn Fn(&Followed) -> bool| {
             let index = found.iter().position(is)?;
-            let file = found.swap_remove(index);
-            // Cut or recreated while nobody looked, when its head is another: that is seen when it is looked at.
-            Some(file.resumed(place))
+            Some(found.swap_remove(index))
         };
         for place in &saved.leaving {
-            match find(place, false) {
-                Some(file) => self.leaving.push(file),
+            match find(&|file| place.identity.still_is(file.file(), &file.identity)) {
+                Some(file) => self.leaving.push(file.resumed(place)),
                 None => self.lost(place.size.saturating_sub(place.offset), "a file that was moved away is gone", tail),
             }
         }
         if let Some(place) = &saved.current {
-            self.current = find(place, false).or_else(|| find(place, true));
+            // With another head it was cut or recreated while nobody looked: that is seen when it is looked at.
+            let file = find(&|file| place.identity.still_is(file.file(), &file.identity))
+                .or_else(|| find(&|file| place.identity.shares_inode(&file.identity)));
+            self.current = file.map(|file| file.resumed(place));
             if self.current.is_none() {
-                let what = "the file that was read last is gone; what came to it since then was not seen";
-                self.lost(place.size.saturating_sub(place.offset), what, tail);
+                // Copied before it went.
+                match find(&|file| place.identity.is_copied_in(file.file(), file.size, place.offset)) {
+                    Some(copy) => self.leaving.push(copy.at(place.offset, place.skipping).ended()),
+                    None => {
+                        let what = "the file that was read last is gone; what came to it since then was not seen";
+                        self.lost(place.size.saturating_sub(place.offset), what, tail);
+                    }
+                }
             }
         }
         self.known = saved.known;
@@ -159,19 +167,33 @@ impl Follower {
         self.resumed = Some(saved.at);
     }
 
-    /// Looks at the path, and at the file that was there.
-    fn look(&mut self, tail: &mut Tail) -> Result<(), String> {
+    /// Looks at the path, and at the file that was there. Returns whether there is one now.
+    fn look(&mut self, tail: &mut Tail) -> Result<bool, String> {
+        let was_empty = self.current.as_ref().is_some_and(|current| !current.identity.has_head());
         if let Some(current) = &mut self.current
             && current.is_cut().map_err(|error| sentence(&self.path, &error))?
         {
             self.cut(tail)?;
         }
-        let metadata = fs::metadata(&self.path).map_err(|error| self.sentence(&error))?;
+        let metadata = match fs::metadata(&self.path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(self.sentence(&error)),
+        };
         if self.current.as_ref().is_some_and(|current| current.identity.is_inode_of(&metadata)) {
-            return Ok(());
+            if was_empty {
+                // It may have been written, copied and cut since then, and looks as if it had not.
+                let looked = self.looked;
+                for copy in self.unknown_siblings().into_iter().filter(|sibling| sibling.is_newer_than(looked)) {
+                    tail.truncations += 1;
+                    self.leaving.push(copy.followed);
+                }
+            }
+            return Ok(true);
         }
         let new = Followed::open(&self.path).map_err(|error| self.sentence(&error))?;
-        self.replaced(new, tail)
+        self.replaced(new, tail)?;
+        Ok(true)
     }
 
     /// The file was cut: its text went into a copy beside it, or is gone.
@@ -180,8 +202,8 @@ impl Follower {
         let unknown = self.unknown_siblings();
         let Some(current) = &mut self.current else { return Ok(()) };
         let is_copy = |sibling: &Sibling| {
-            let (file, before) = (&sibling.followed, &current.identity);
-            before.has_head() && before.begins(file.file()).unwrap_or(false) && file.size >= current.offset
+            let file = &sibling.followed;
+            current.identity.is_copied_in(file.file(), file.size, current.offset)
         };
         let (mut copies, others): (Vec<Sibling>, Vec<Sibling>) = unknown.into_iter().partition(is_copy);
         let unread = current.lag();
@@ -194,10 +216,10 @@ impl Follower {
             let copy = copies.swap_remove(0).followed;
             self.leaving.push(copy.at(offset, skipping).ended());
         }
-        // It was copied and cut more than once.
+        // It was copied and cut more than once; or it was moved away afterwards, and so was the next one.
         let looked = self.looked;
         let others = others.into_iter().filter(|sibling| sibling.is_newer_than(looked));
-        self.leaving.extend(others.map(|sibling| sibling.followed.ended()));
+        self.leaving.extend(others.map(|sibling| sibling.followed));
         Ok(())
     }
 
@@ -312,10 +334,12 @@ impl Follower {
 
     fn saved(&self) -> Saved {
         Saved {
-            at: self.looked,
+            // Until the path was looked at, what was known of it is as old as it was.
+            at: self.resumed.unwrap_or(self.looked),
             path: self.path.clone(),
             current: self.current.as_ref().map(Followed::place),
-            leaving: self.leaving.iter().map(Followed::place).collect(),
+            // What has no name any more will not be found again; that it had nothing more to say need not be kept.
+            leaving: self.leaving.iter().filter(|file| file.has_name() || file.lag() > 0).map(Followed::place).collect(),
             known: self.known.clone(),
         }
     }
@@ -327,7 +351,7 @@ impl Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        if self.begun && self.resumed.is_none() {
+        if self.begun {
             self.checkpoint.write(self.saved());
         }
     }
@@ -337,11 +361,30 @@ fn identities(siblings: &[Sibling]) -> Vec<Identity> {
     siblings.iter().map(|sibling| sibling.followed.identity.clone()).collect()
 }
 
-fn sentence(path: &Path, error: &std::io::Error) -> String {
+/// What a failure means to whoever reads it.
+pub(super) fn sentence(path: &Path, error: &std::io::Error) -> String {
     let path = path.display();
     match error.kind() {
         ErrorKind::NotFound => format!("there is no log at {path}"),
         ErrorKind::PermissionDenied => format!("the log {path} may not be read: give rollbackd's user the right to"),
         _ => format!("the log {path} cannot be read: {error}"),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    /// Closes files that were moved away at once.
+    pub(in crate::signal::log) fn impatient(follower: &mut Follower) {
+        follower.grace = Duration::ZERO;
+    }
+
+    /// Makes the checkpoint of the signal `app` so many seconds older.
+    pub(in crate::signal::log) fn age(state_dir: &Path, seconds: i64) {
+        let mut checkpoint = Checkpoint::new(state_dir, "app");
+        let mut saved = checkpoint.load().unwrap().unwrap();
+        saved.at = clock::now() - SignedDuration::from_secs(seconds);
+        checkpoint.write(saved);
     }
 }

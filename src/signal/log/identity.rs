@@ -67,6 +67,11 @@ impl Identity {
         self.inode == now.inode && self.begins(file).unwrap_or(false)
     }
 
+    /// Whether another file, of this size, is a copy of this one that was made after so much of it was read.
+    pub(super) fn is_copied_in(&self, file: &File, size: u64, read: u64) -> bool {
+        self.has_head() && size >= read && self.begins(file).unwrap_or(false)
+    }
+
     /// As [`still_is`](Self::still_is), of files that are not read any more: one that was empty is taken for known only
     /// while it is.
     pub(super) fn is_known_as(&self, file: &File, now: &Self) -> bool {

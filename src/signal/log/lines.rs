@@ -85,7 +85,8 @@ pub(super) fn tell(line: &[u8], sink: &mut impl Sink) -> u64 {
 
 /// A bad line as it is shown: on one line, without what could move a terminal's cursor, and not too long.
 pub(crate) fn shown(line: &str) -> String {
-    let mut characters = line.trim().chars().map(|each| if each.is_control() { ' ' } else { each });
+    let blank = |each: char| each.is_whitespace() || each.is_control();
+    let mut characters = line.trim_matches(blank).chars().map(|each| if blank(each) { ' ' } else { each });
     let mut text: String = characters.by_ref().take(SHOWN).collect();
     if characters.next().is_some() {
         text.push('…');
