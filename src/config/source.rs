@@ -48,7 +48,6 @@ impl SignalSource {
             Self::Postgres { .. } | Self::Command { .. } => {
                 "a signal of this kind gives good and bad events, the time that each took, and a number"
             }
-            Self::Log(_) => "a signal of this kind gives good and bad events",
         }
     }
 }

@@ -445,7 +445,8 @@ impl Tails {
                 "Lines of a log that were read, whether they count or not.",
                 &["signal"],
             )?,
-            rotations: make.counter("tail_rotations_total", "Log files that were moved away or deleted, and followed.")?,
+            rotations: make
+                .counter("tail_rotations_total", "Log files that were moved away or deleted, and followed.")?,
             truncations: make.counter("tail_truncations_total", "Log files that were cut, and begun anew.")?,
             dropped_bytes: make.counter(
                 "tail_dropped_bytes_total",

@@ -425,7 +425,9 @@ fn durations() {
 
 #[test]
 fn patterns_of_a_log() {
-    let log = |rest: &str| edited("http.url = \"http://127.0.0.1/health\"", &format!("[signal.log]\npath = \"app.log\"\n{rest}"));
+    let log = |rest: &str| {
+        edited("http.url = \"http://127.0.0.1/health\"", &format!("[signal.log]\npath = \"app.log\"\n{rest}"))
+    };
     let loaded = read_plain(&log("error = '(?i)level=(error|fatal)'")).unwrap();
     assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
     let model::SignalSource::Log(source) = &loaded.config.signals[0].source else { panic!("a log") };
@@ -437,10 +439,18 @@ fn patterns_of_a_log() {
 
     let place = |rest: &str, message: &str, text: &str| is_error(&log(rest), message, text);
     place("error = 'level=(error|fatal'", "`signal.log.error` is not a regular expression: unclosed group", "(");
-    place("error = 'x'\nline = 'ä[z-a]'", "`signal.log.line` is not a regular expression: invalid character class range, the start must be <= the end", "z-a");
+    place(
+        "error = 'x'\nline = 'ä[z-a]'",
+        "`signal.log.line` is not a regular expression: invalid character class range, the start must be <= the end",
+        "z-a",
+    );
     // With escapes in it, the string is not what is written: the whole of it is shown.
     place("error = \"\\\\d(\"", "`signal.log.error` is not a regular expression: unclosed group", "\"\\\\d(\"");
-    place("error = 'a(?=b)'", "`signal.log.error` is not a regular expression: look-around, including look-ahead and look-behind, is not supported", "(?=");
+    place(
+        "error = 'a(?=b)'",
+        "`signal.log.error` is not a regular expression: look-around, including look-ahead and look-behind, is not supported",
+        "(?=",
+    );
     place("error = '\\w{5000}'", "`signal.log.error` is too large: it needs more than 4 MiB", "'\\w{5000}'");
     place("line = 'x'", "`error` is missing in [signal.log]", "[signal.log]");
 

@@ -339,7 +339,12 @@ impl Follower {
             path: self.path.clone(),
             current: self.current.as_ref().map(Followed::place),
             // What has no name any more will not be found again; that it had nothing more to say need not be kept.
-            leaving: self.leaving.iter().filter(|file| file.has_name() || file.lag() > 0).map(Followed::place).collect(),
+            leaving: self
+                .leaving
+                .iter()
+                .filter(|file| file.has_name() || file.lag() > 0)
+                .map(Followed::place)
+                .collect(),
             known: self.known.clone(),
         }
     }
