@@ -27,7 +27,7 @@ fn a_recorded_window_replays_to_the_decision_that_was_made() {
         assert_eq!(fired[key], made[key], "{key}: {told:#}\n{made:#}");
     }
     assert_eq!(told["decided"]["at"], made["at"], "{told:#}");
-    assert!(recording(&stage, report["id"].as_str().unwrap()).len() > 10);
+    assert!(recording(&stage, report["window"].as_str().unwrap()).len() > 10);
 
     // Rules are today's: a more patient one decides later, or never.
     stage.plan.rules = stage.plan.rules.replace("consecutive = 3", "consecutive = 300");
@@ -86,7 +86,7 @@ fn what_was_timed_while_we_stood_still_is_no_reason_to_roll_back() {
     stage.app.mood(Mood::Honest);
     guard.signal(rustix::process::Signal::CONT);
     guard.end().expect(0);
-    let window = stage.report()["id"].as_str().unwrap().to_owned();
+    let window = stage.report()["window"].as_str().unwrap().to_owned();
     let unreadable = |line: &Value| line["unreadable"].as_str().unwrap_or_default().contains("did not run for");
     assert!(recording(&stage, &window).iter().any(unreadable), "{:#?}", recording(&stage, &window));
     stage.assert_originals_whole();
