@@ -554,6 +554,15 @@ pub enum CheckKind {
         /// `run`.
         run: Command,
     },
+    /// Lines that come in while traffic flows again.
+    ErrorLog {
+        /// The log of `signal`.
+        source: LogSource,
+        /// `ratio_below`: the share of bad lines must be smaller.
+        ratio_below: f64,
+        /// `for`: how long lines are counted.
+        within: Duration,
+    },
 }
 
 impl CheckKind {
@@ -566,6 +575,7 @@ impl CheckKind {
             Self::Auth { .. } => "auth",
             Self::Http(_) => "http",
             Self::Sql { .. } => "sql",
+            Self::ErrorLog { .. } => "error_log",
             Self::Command { .. } => "command",
         }
     }
