@@ -215,6 +215,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_thousand_signals_a_second_are_read_beside_a_slow_one() {
+        const TAKES: [Duration; 1_001] = {
+            let mut takes = [Duration::from_millis(300); 1_001];
+            takes[0] = Duration::from_secs(60);
+            takes
+        };
+        let mut loops = Fixture::new(&[SECOND; 1_001], &TAKES, 4_096);
+        let mut turns = vec![0_u32; 1_001];
+        while loops.start.elapsed() < 10 * SECOND {
+            let (_, signal, skipped) = loops.next().await;
+            assert_eq!(skipped, None, "signal {signal}");
+            turns[signal] += 1;
+        }
+        assert_eq!(turns[0], 0);
+        assert!(turns[1..].iter().all(|turns| (9..=10).contains(turns)), "{turns:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_full_channel_loses_nothing_and_counts_the_turns_it_cost() {
         let mut loops = Fixture::new(&[SECOND], &[Duration::ZERO], 1);
         tokio::time::sleep(Duration::from_millis(4500)).await;
