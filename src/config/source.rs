@@ -18,6 +18,13 @@ impl SignalSource {
     pub const fn counts(&self) -> Counts {
         match self {
             Self::Http(_) | Self::Tcp { .. } | Self::Postgres { .. } | Self::Command { .. } => Counts::One,
+            Self::Prometheus(query) => {
+                if query.samples.is_some() {
+                    Counts::Many
+                } else {
+                    Counts::Nothing
+                }
+            }
         }
     }
 
@@ -25,6 +32,8 @@ impl SignalSource {
     pub const fn is_timed(&self) -> bool {
         match self {
             Self::Http(_) | Self::Tcp { .. } | Self::Postgres { .. } | Self::Command { .. } => true,
+            // It is Prometheus that answers, and not the application.
+            Self::Prometheus(_) => false,
         }
     }
 
@@ -32,7 +41,7 @@ impl SignalSource {
     pub const fn has_value(&self) -> bool {
         match self {
             Self::Http(_) | Self::Tcp { .. } => false,
-            Self::Postgres { .. } | Self::Command { .. } => true,
+            Self::Postgres { .. } | Self::Command { .. } | Self::Prometheus(_) => true,
         }
     }
 
@@ -44,6 +53,13 @@ impl SignalSource {
             }
             Self::Postgres { .. } | Self::Command { .. } => {
                 "a signal of this kind gives good and bad events, the time that each took, and a number"
+            }
+            Self::Prometheus(query) => {
+                if query.samples.is_some() {
+                    "a signal of this kind gives a number, and with `samples` good and bad events"
+                } else {
+                    "a signal of this kind gives a number; with `samples` it gives good and bad events too"
+                }
             }
         }
     }

@@ -14,6 +14,7 @@ mod command;
 pub(crate) mod http;
 pub(crate) mod net;
 mod postgres;
+mod prometheus;
 pub mod schedule;
 mod witness;
 
@@ -24,6 +25,8 @@ use jiff::{SignedDuration, Timestamp};
 use rollbackd_core::sample::{Reading, Sample};
 
 use self::http::Client;
+use self::http::certificate::Told;
+use self::http::phases::Phases;
 use self::net::{Deadline, Fault};
 use self::witness::Witnesses;
 use crate::clock::{self, Stopwatch};
@@ -70,6 +73,7 @@ pub struct Reader {
     config: Arc<Config>,
     client: Client,
     witnesses: Witnesses,
+    told: Told,
     /// One for each signal; only those of kind `postgres` ever hold a session.
     connections: Vec<postgres::Connection>,
 }
@@ -83,7 +87,7 @@ impl Reader {
         let client = Client::new()?;
         let witnesses = Witnesses::new(config.decision.witnesses.clone());
         let connections = config.signals.iter().map(|_| postgres::Connection::default()).collect();
-        Ok(Self { config, client, witnesses, connections })
+        Ok(Self { config, client, witnesses, told: Told::default(), connections })
     }
 
     /// Reads the signal at this place of the configuration. Takes no longer than the signal's `timeout` and, after
@@ -110,6 +114,9 @@ impl Reader {
                 }
             }
         };
+        if let (Some(expires), Some(signal)) = (aside.certificate_expires, self.config.signals.get(index)) {
+            self.told.look(index, &signal.name, expires, clock::now());
+        }
         Read { sample: Sample { at: clock::now(), took, reading }, aside }
     }
 
@@ -121,7 +128,14 @@ impl Reader {
     ) -> Result<Reading, Fault> {
         aside.tail = None;
         let value = match &signal.source {
-            SignalSource::Http(probe) => self.client.probe(probe, signal.timeout).await.map(|_| None),
+            SignalSource::Http(probe) => {
+                let phases = Phases::default();
+                let probed = self.client.probe_in(probe, signal.timeout, &phases).await;
+                aside.phases = phases.took();
+                aside.certificate_expires = phases.certificate_expires();
+                probed.map(|_| None)
+            }
+            SignalSource::Prometheus(query) => return prometheus::read(&self.client, query, signal.timeout).await,
             SignalSource::Tcp { address } => {
                 let deadline = Deadline::after(signal.timeout);
                 let addresses = net::resolve_address(address, &deadline).await?;

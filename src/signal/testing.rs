@@ -144,6 +144,7 @@ pub(crate) fn http(url: &str) -> HttpProbe {
         status: Vec::new(),
         json: Vec::new(),
         body_contains: None,
+        redirects: 0,
     }
 }
 
