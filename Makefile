@@ -12,12 +12,13 @@ sysusersdir = $(PREFIX)/lib/sysusers.d
 docdir = $(PREFIX)/share/doc/rollbackd
 target = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test deps fmt-check clippy docs scripts systemd-units tests build install clean
+.PHONY: help demo test deps fmt-check clippy docs scripts systemd-units tests bench-decisions build install clean
 .NOTPARALLEL:
 
 help:
 	@echo 'make demo     the whole story on this machine, in a throwaway PostgreSQL (ARGS=--keep, ARGS=--healthy)'
 	@echo 'make test     everything that CI checks'
+	@echo 'make bench-decisions  false rollbacks, missed faults and delays of the shipped rules (RUNS=, SEED=)'
 	@echo 'make build    the release executable, $(target)/release/rollbackd'
 	@echo 'make install  executable, systemd unit and examples, below $(DESTDIR)$(PREFIX) (PREFIX=, DESTDIR=)'
 	@echo 'make clean    removes what was built'
@@ -55,6 +56,9 @@ systemd-units:
 tests:
 	$(CARGO) test --quiet --workspace --locked
 
+bench-decisions:
+	$(CARGO) bench --quiet --locked --bench decisions
+
 build:
 	$(CARGO) build --release --locked
 
@@ -68,6 +72,7 @@ install:
 	install -D -m 0644 systemd/rollbackd.sysusers.conf $(DESTDIR)$(sysusersdir)/rollbackd.conf
 	install -D -m 0644 config/rollbackd.toml $(DESTDIR)$(docdir)/rollbackd.toml
 	install -D -m 0644 config/demo.toml $(DESTDIR)$(docdir)/demo.toml
+	install -D -m 0644 -t $(DESTDIR)$(docdir)/examples config/examples/*.toml
 	install -D -m 0644 -t $(DESTDIR)$(docdir)/examples/rollback-emergency config/examples/rollback-emergency/*.*
 
 clean:

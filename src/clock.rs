@@ -3,7 +3,7 @@
 //! Wall time goes into records, ids and messages. Everything that measures a duration or waits uses monotonic
 //! time, which no operator and no time server can move.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -12,6 +12,29 @@ use jiff::{SignedDuration, Timestamp};
 pub fn now() -> Timestamp {
     let now = Timestamp::now();
     Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+}
+
+/// What all clocks show at one moment. Only differences mean anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// Time that passed while the machine was awake.
+    pub passed: Duration,
+    /// The same, with the time that it slept.
+    pub with_sleep: Duration,
+    /// The wall clock.
+    pub wall: Timestamp,
+}
+
+impl Moment {
+    /// Now.
+    pub fn now() -> Self {
+        let read = |clock| Duration::try_from(rustix::time::clock_gettime(clock)).unwrap_or_default();
+        Self {
+            passed: read(rustix::time::ClockId::Monotonic),
+            with_sleep: read(rustix::time::ClockId::Boottime),
+            wall: now(),
+        }
+    }
 }
 
 /// A running measurement on the monotonic clock.
@@ -26,7 +49,7 @@ impl Stopwatch {
     }
 
     /// The time since the start.
-    pub fn elapsed(&self) -> std::time::Duration {
+    pub fn elapsed(&self) -> Duration {
         self.0.elapsed()
     }
 

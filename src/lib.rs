@@ -24,6 +24,7 @@ pub mod process;
 pub mod purge;
 pub mod rung;
 pub mod runtime;
+pub mod samples;
 pub mod server;
 pub mod signal;
 pub mod systemd;

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::alarm::Alarm;
-use crate::config::model::Config;
+use crate::config::model::{Config, SignalSource};
 use crate::driver::snapshot::{Call, Snapshot};
 use crate::driver::world::World;
 use crate::driver::{Driver, End, Inbox, Openings, Parts};
@@ -26,6 +26,7 @@ use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::postgres::pinned::Pinned;
 use crate::postgres::session::Session;
+use crate::samples::recorder::Recorder;
 use crate::{clock, frozen, server, signal, systemd};
 
 /// How long tasks may take to end after they were asked to.
@@ -71,8 +72,11 @@ impl Runtime {
         frozen::keep(&config).context("the configuration's copy for open windows cannot be written")?;
         let plan = Arc::new(config.plan(&host_name()));
         let metrics = Arc::new(Metrics::new(&plan)?);
+        let logs = config.signals.iter().filter(|signal| matches!(signal.source, SignalSource::Log(_)));
+        metrics.follows(logs.map(|signal| signal.name.as_str()));
         let world = World::new(Arc::clone(&config)).map_err(|reason| anyhow!(reason))?;
         let pinned = world.pinned().clone();
+        let tracker = TaskTracker::new();
         let parts = Parts {
             plan: Arc::clone(&plan),
             openings: if used == Use::Foreground { None } else { openings(&plan, &config)? },
@@ -81,10 +85,10 @@ impl Runtime {
             adapters: Arc::new(world),
             metrics: Arc::clone(&metrics),
             until_settled: used == Use::UntilSettled,
+            recorder: Recorder::start(&config.state_dir, &tracker),
             clock: clock::now,
         };
         let (stop, services) = (CancellationToken::new(), CancellationToken::new());
-        let tracker = TaskTracker::new();
         let (driver, snapshots) = Driver::new(parts, tracker.clone(), stop.clone());
         let (calls, called) = mpsc::channel(64);
         let (pulsing, pulses) = mpsc::channel(1);

@@ -20,6 +20,7 @@ pub mod baseline;
 pub mod judge;
 pub mod notice;
 pub mod plan;
+pub mod replay;
 pub mod report;
 pub mod reversal;
 pub mod run;

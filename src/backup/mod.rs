@@ -287,11 +287,19 @@ pub(crate) async fn verify(
     expected: &[RowCount],
     within: Duration,
 ) -> Result<(), String> {
+    let started = Stopwatch::start();
+    unchanged(directory, at, within).await?;
+    readback::check(restore, &directory.join("dump"), expected, within.saturating_sub(started.elapsed())).await
+}
+
+/// Whether the backup's files are what was written: their sizes and hashes, and not yet their contents.
+///
+/// # Errors
+/// What is not as it was.
+pub(crate) async fn unchanged(directory: &Path, at: Timestamp, within: Duration) -> Result<(), String> {
     let place = directory.to_owned();
     let hashing = blocking(move || manifest::verify(&place, at));
-    let started = Stopwatch::start();
-    tokio::time::timeout(within, hashing).await.map_err(|_elapsed| "hashing it took too long".to_owned())???;
-    readback::check(restore, &directory.join("dump"), expected, within.saturating_sub(started.elapsed())).await
+    tokio::time::timeout(within, hashing).await.map_err(|_elapsed| "hashing it took too long".to_owned())??
 }
 
 /// Whether `pg_dump` and `pg_restore` are there and not older than the server.

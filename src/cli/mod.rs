@@ -19,6 +19,7 @@ mod place;
 mod plan;
 mod purge;
 mod quarantine;
+mod replay;
 mod report;
 mod run;
 mod status;
@@ -92,6 +93,8 @@ enum Command {
     History(Json),
     /// Tell what happened in a window, with evidence
     Report(report::Arguments),
+    /// Run today's rules over recorded samples: when would they have fired?
+    Replay(replay::Arguments),
     /// Bring back what a window's rollback took away: tables, columns, and what hung on them
     Undo(undo::Arguments),
     /// Drop what a window's rollback put into quarantine, after archiving it
@@ -148,6 +151,7 @@ async fn dispatch(cli: Cli, terminal: &mut Terminal) -> anyhow::Result<Exit> {
         Command::Verify(arguments) => verify::run(config, arguments, terminal).await,
         Command::History(json) => history::run(config, json, terminal).await,
         Command::Report(arguments) => report::run(config, arguments, terminal).await,
+        Command::Replay(arguments) => replay::run(config, arguments, terminal).await,
         Command::Undo(arguments) => undo::run(config, arguments, terminal).await,
         Command::Purge(arguments) => purge::run(config, arguments, terminal).await,
         Command::Notify(verb) => notify::run(config, verb, terminal).await,

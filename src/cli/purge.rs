@@ -91,7 +91,7 @@ pub(super) async fn run(path: &Path, arguments: Arguments, terminal: &mut Termin
         let within = arguments.within.unsigned_abs();
         let purged = purge(&known.config, &quarantine.schema, &window, !arguments.no_archive, within).await;
         if !arguments.json.json {
-            let mut text = format!("{window}: {}\n", purged.summary());
+            let mut text = wrap(&format!("{window}: {}", purged.summary()), 0);
             text.extend(purged.reasons.iter().map(|reason| wrap(reason, 2)));
             if purged.purged && !quarantine.archives.is_empty() {
                 let place = directory_of(&known.config.state_dir, &window);

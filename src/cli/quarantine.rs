@@ -9,7 +9,7 @@ use rollbackd_core::baseline::counted;
 use rollbackd_core::window::quarantine_schema;
 
 use super::history;
-use super::output::{IDS, Paint, relative, table};
+use super::output::{IDS, Paint, relative, table, wrap};
 use super::place::{self, Place};
 use super::{Exit, Stop};
 use crate::clock;
@@ -143,7 +143,8 @@ pub(super) fn confirmed(question: &str, yes: bool) -> Result<bool, Stop> {
         return Err(Stop::new(Exit::Usage, format!("{question} There is no terminal to ask on; say it with --yes")));
     }
     let mut err = io::stderr().lock();
-    drop(write!(err, "{question} Go on? [y/N] ").and_then(|()| err.flush()));
+    let question = wrap(&format!("{question} Go on? [y/N]"), 0);
+    drop(write!(err, "{} ", question.trim_end()).and_then(|()| err.flush()));
     let mut answer = String::new();
     let read = io::stdin().lock().read_line(&mut answer);
     Ok(read.is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))

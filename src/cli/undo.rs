@@ -1,5 +1,6 @@
 //! `rollbackd undo`: brings back what a window's removal took.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use clap::Args;
@@ -7,7 +8,7 @@ use rollbackd_core::baseline::counted;
 use serde::Serialize;
 
 use super::output::{NAMES, Paint, Terminal, table, wrap};
-use super::quarantine::{Chosen, Known, confirmed, listed, what};
+use super::quarantine::{Chosen, Known, confirmed, listed};
 use super::{Exit, Json, Stop};
 use crate::clock;
 use crate::postgres::removal::archive::directory_of;
@@ -57,7 +58,9 @@ pub(super) async fn run(path: &Path, arguments: Arguments, terminal: &mut Termin
     known.refuse_in_a_window()?;
     let Some(tables) = quarantine.undoable else {
         let message = format!(
-            "nothing is written down about how {} came to be: move its tables back by hand, with `alter table … set schema`",
+            "nothing in {0} can be undone. Tables that a restore replaced are kept in it, and `rollbackd report` has the \
+             statements that put their newer rows into the live tables; other tables are moved back by hand, with \
+             `alter table {0}.… set schema`",
             quarantine.schema
         );
         return Err(Stop::new(Exit::Failed, message).into());
@@ -66,7 +69,7 @@ pub(super) async fn run(path: &Path, arguments: Arguments, terminal: &mut Termin
         [] => String::new(),
         archives => format!(" and {}", counted(archives.len(), "archive")),
     };
-    let question = format!("This brings back {} from {}{archives}.", counted(tables, "table"), what(&quarantine));
+    let question = format!("This brings back {} from {}{archives}.", counted(tables, "table"), quarantine.schema);
     if !confirmed(&question, arguments.yes)? {
         terminal.print("nothing was changed\n")?;
         return Ok(Exit::Failed);
@@ -105,7 +108,7 @@ fn after_a_purge(window: &str, archive: &str) -> String {
 }
 
 fn text(window: &str, schema: &str, undone: &Undone, paint: Paint) -> String {
-    let mut text = format!("{window}: {}\n", undone.summary());
+    let mut text = wrap(&format!("{window}: {}", undone.summary()), 0);
     text.extend(undone.reasons.iter().map(|reason| wrap(reason, 2)));
     if !undone.blockers.is_empty() && !undone.reasons.is_empty() {
         text.push_str(&wrap(&format!("locks were held by {}", undone.blockers.join(", ")), 2));
@@ -116,22 +119,29 @@ fn text(window: &str, schema: &str, undone: &Undone, paint: Paint) -> String {
             .iter()
             .map(|one| {
                 let rows = one.rows.map_or_else(|| "?".to_owned(), |rows| rows.to_string());
-                vec![one.table.to_string(), rows, one.archive.clone().unwrap_or_else(|| "quarantine".to_owned())]
+                let place = if one.archive.is_some() { "archive" } else { "quarantine" };
+                vec![one.table.to_string(), rows, place.to_owned()]
             })
             .collect();
         text.push('\n');
         text.push_str(&table(paint, NAMES, &["TABLE", "ROWS", "FROM"], &rows));
     }
-    for (title, items) in
-        [("Also back", &undone.objects), ("Columns", &undone.columns), ("Not back, or left as it is", &undone.left)]
-    {
+    let archives: BTreeSet<&String> = undone.tables.iter().filter_map(|one| one.archive.as_ref()).collect();
+    for (title, items) in [
+        ("Also back", &undone.objects),
+        ("Columns", &undone.columns),
+        ("Not back", &undone.left),
+        ("Taken away by the migration, and kept since the rollback made it again", &undone.stays),
+        ("Archives that were read, and stay", &archives.into_iter().cloned().collect()),
+    ] {
         if !items.is_empty() {
             text.extend(["\n", &paint.bold(title), "\n"]);
             text.extend(items.iter().map(|item| wrap(item, 2)));
         }
     }
     if undone.quarantine_dropped {
-        text.extend(["\nThe quarantine ", schema, " was empty, and is gone.\n"]);
+        text.push('\n');
+        text.push_str(&wrap(&format!("The quarantine {schema} was empty, and is gone."), 0));
     }
     text
 }
@@ -153,7 +163,8 @@ mod tests {
             ],
             objects: vec!["view public.titles".to_owned()],
             columns: vec!["page of public.posts: values of 2 rows filled".to_owned()],
-            left: vec!["as before the migration: view public.old".to_owned()],
+            left: vec!["public.far is in no archive".to_owned()],
+            stays: vec!["view public.old".to_owned()],
             blockers: Vec::new(),
             quarantine_dropped: true,
         };
@@ -163,7 +174,7 @@ mod tests {
 
   TABLE         ROWS  FROM
   public.pages  7     quarantine
-  public.a\"b    ?     /var/x
+  public.a\"b    ?     archive
 
 Also back
   view public.titles
@@ -171,8 +182,14 @@ Also back
 Columns
   page of public.posts: values of 2 rows filled
 
-Not back, or left as it is
-  as before the migration: view public.old
+Not back
+  public.far is in no archive
+
+Taken away by the migration, and kept since the rollback made it again
+  view public.old
+
+Archives that were read, and stay
+  /var/x
 
 The quarantine rollbackd_x was empty, and is gone.
 "

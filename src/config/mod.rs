@@ -14,6 +14,7 @@ pub(crate) mod gate;
 mod json;
 pub mod model;
 mod near;
+mod pattern;
 mod plan;
 pub mod problem;
 mod promql;

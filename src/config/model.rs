@@ -290,6 +290,8 @@ pub enum SignalSource {
     },
     /// `[signal.prometheus]`.
     Prometheus(PrometheusQuery),
+    /// `[signal.log]`.
+    Log(LogSource),
 }
 
 impl SignalSource {
@@ -301,6 +303,7 @@ impl SignalSource {
             Self::Postgres { .. } => "postgres",
             Self::Command { .. } => "command",
             Self::Prometheus(_) => "prometheus",
+            Self::Log(_) => "log",
         }
     }
 }
@@ -318,6 +321,17 @@ pub struct PrometheusQuery {
     pub samples: Option<Promql>,
     /// `max_age`: how old the data behind a value may be.
     pub max_age: Duration,
+}
+
+/// A log and what its lines mean.
+#[derive(Debug, Clone)]
+pub struct LogSource {
+    /// `path`, absolute.
+    pub path: PathBuf,
+    /// `error`: which lines are bad.
+    pub error: regex::bytes::Regex,
+    /// `line`: which lines count; `None`: all that are not empty.
+    pub line: Option<regex::bytes::Regex>,
 }
 
 /// An HTTP request and what its answer must be; also `[[verify]] kind = "http"`.

@@ -3,14 +3,12 @@
 use super::cross::Names;
 use super::database::{Ground, postgres_url};
 use super::json;
-use super::model::{HttpProbe, PrometheusQuery, Signal, SignalSource};
+use super::model::{HttpProbe, LogSource, PrometheusQuery, Signal, SignalSource};
+use super::problem::Problem;
 use super::promql;
 use super::scalar::{BOUND, PACE, seconds};
 use super::section::Section;
 use super::value::Value;
-
-/// Signals of a later version.
-const LATER: [&str; 1] = ["log"];
 
 /// Reads every `[[signal]]`. The names are known even of those that cannot be used, so that rules are not blamed.
 pub(super) fn read(sections: Vec<Section<'_>>, ground: &Ground) -> (Names, Vec<Signal>) {
@@ -26,10 +24,12 @@ fn signal(mut section: Section<'_>, ground: &Ground, names: &mut Names) -> Optio
     let implicates = section.or("implicates", Vec::new(), |value| {
         value.each("a list of table names", |value| Some(value.table_name(&ground.schema)?.1.value))
     });
-    let source = match section.one_of("kind of signal", &["http", "tcp", "postgres", "command", "prometheus"], &LATER) {
+    let kinds = ["http", "tcp", "postgres", "prometheus", "log", "command"];
+    let source = match section.one_of("kind of signal", &kinds, &[]) {
         Some("http") => http(section.child("http")).map(SignalSource::Http),
         Some("tcp") => tcp(section.child("tcp")),
         Some("postgres") => postgres(section.child("postgres")),
+        Some("log") => log(section.child("log")),
         Some("command") => command(section.child("command")),
         Some("prometheus") => prometheus(section.child("prometheus")).map(SignalSource::Prometheus),
         Some(_) | None => None,
@@ -80,6 +80,31 @@ fn postgres(mut section: Section<'_>) -> Option<SignalSource> {
         return None;
     }
     Some(SignalSource::Postgres { url, query: query? })
+}
+
+fn log(mut section: Section<'_>) -> Option<SignalSource> {
+    let path = section.need("path", "path = \"/var/log/shop/app.log\"", |value| value.path("the path of a log"));
+    let error = section.need("error", "error = 'level=(error|fatal)'", |value| {
+        let (pattern, text) = value.pattern("a regular expression for the lines that are bad")?;
+        if matches_everything(&pattern) {
+            let problem = Problem::warning(text.span.clone(), "`error` matches every line: all of them are bad");
+            text.doc
+                .report(problem.label("matches nothing at all, too").help("accepted: such as 'level=(error|fatal)'"));
+        }
+        Some(pattern)
+    });
+    // As it stands in every reference to this key: every line that is not empty.
+    let line = section.or("line", None, |value| {
+        let (pattern, _) = value.pattern("a regular expression for the lines that count")?;
+        Some(Some(pattern).filter(|pattern| pattern.as_str() != "."))
+    });
+    section.finish();
+    Some(SignalSource::Log(LogSource { path: path?, error: error?, line }))
+}
+
+/// Whether a pattern matches at every place, as `x*` does, and not only in empty lines, as `^$`.
+fn matches_everything(pattern: &regex::bytes::Regex) -> bool {
+    [&b""[..], b"a", b"Z 9", b"{\"-\": 0}"].iter().all(|line| pattern.is_match(line))
 }
 
 fn command(mut section: Section<'_>) -> Option<SignalSource> {

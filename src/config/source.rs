@@ -25,6 +25,7 @@ impl SignalSource {
                     Counts::Nothing
                 }
             }
+            Self::Log(_) => Counts::Many,
         }
     }
 
@@ -33,14 +34,14 @@ impl SignalSource {
         match self {
             Self::Http(_) | Self::Tcp { .. } | Self::Postgres { .. } | Self::Command { .. } => true,
             // It is Prometheus that answers, and not the application.
-            Self::Prometheus(_) => false,
+            Self::Prometheus(_) | Self::Log(_) => false,
         }
     }
 
     /// Whether a reading may come with a number.
     pub const fn has_value(&self) -> bool {
         match self {
-            Self::Http(_) | Self::Tcp { .. } => false,
+            Self::Http(_) | Self::Tcp { .. } | Self::Log(_) => false,
             Self::Postgres { .. } | Self::Command { .. } | Self::Prometheus(_) => true,
         }
     }
@@ -51,6 +52,7 @@ impl SignalSource {
             Self::Http(_) | Self::Tcp { .. } => {
                 "a signal of this kind gives good and bad events, and the time that each took"
             }
+            Self::Log(_) => "a log gives good and bad events, one a line",
             Self::Postgres { .. } | Self::Command { .. } => {
                 "a signal of this kind gives good and bad events, the time that each took, and a number"
             }

@@ -15,6 +15,7 @@
 pub mod adapters;
 pub mod effects;
 mod lines;
+mod recording;
 pub mod snapshot;
 pub mod world;
 mod writing;
@@ -28,7 +29,7 @@ use rollbackd_core::plan::Plan;
 use rollbackd_core::run::decide::{concerns, conclude, decide};
 use rollbackd_core::run::event::{DueOpening, Event, Refusal};
 use rollbackd_core::run::pending::{Pending, pending};
-use rollbackd_core::run::record::{Entry, Record};
+use rollbackd_core::run::record::Entry;
 use rollbackd_core::run::state::State;
 use rollbackd_core::window::Schedule;
 use tokio::sync::{mpsc, watch};
@@ -43,6 +44,8 @@ use self::snapshot::{Call, Snapshot};
 use self::writing::Written;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
+use crate::samples::line::Line;
+use crate::samples::recorder::Recorder;
 use crate::signal::schedule::Reading;
 
 /// The loop comes round at least this often: proof of life for the watchdog and for `/healthz`.
@@ -81,6 +84,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Whether this run ends with the window that is open (its configuration is not the current one).
     pub until_settled: bool,
+    /// Where samples are recorded while a window is open.
+    pub recorder: Recorder,
     /// The wall clock. Waiting is tokio's, so that tests can let both go by at once.
     pub clock: fn() -> Timestamp,
 }
@@ -309,7 +314,9 @@ impl Driver {
     /// Looks at the time: rules that change without samples, timers, openings.
     async fn look(&mut self) {
         self.look_at = Instant::now() + BEAT;
-        self.assess().await;
+        let now = (self.parts.clock)();
+        self.parts.recorder.write(Line::look(now));
+        self.assess(now).await;
         self.looked_at = (self.parts.clock)();
         let due = self.due(self.looked_at);
         self.handle(Event::Pulse { due }).await.ok();
@@ -328,15 +335,17 @@ impl Driver {
                 self.parts.metrics.aside(signal, &aside);
                 self.judge.observe(signal, &sample);
                 self.show = self.show.max(Show::Samples);
-                self.assess().await;
+                let now = (self.parts.clock)();
+                self.record_sample(signal, &sample, now);
+                self.assess(now).await;
             }
             Reading::Skipped { signal, turns } => self.parts.metrics.skipped(signal, turns),
         }
     }
 
     /// Asks the judge, and hands on what it says while a window is open.
-    async fn assess(&mut self) {
-        self.assessment = self.judge.assess((self.parts.clock)());
+    async fn assess(&mut self, now: Timestamp) {
+        self.assessment = self.judge.assess(now);
         if concerns(&self.state, &self.assessment) {
             self.handle(Event::Assessed(self.assessment.clone())).await.ok();
         }
@@ -353,7 +362,9 @@ impl Driver {
     fn event(&mut self, report: Report) -> Option<Event> {
         let (effect, event, ended) = match report {
             Report::Process { effect, step, process } => (effect, Event::ProcessStarted { step, process }, false),
-            Report::StepEnded { effect, step, outcome } => (effect, Event::StepEnded { step, outcome }, true),
+            Report::StepEnded { effect, step, outcome } => {
+                (effect, Event::StepEnded { step, outcome: Box::new(outcome) }, true)
+            }
             Report::Delivered { effect, notice, channel, result } => {
                 (effect, Event::NoticeSettled { notice, channel, result }, true)
             }
@@ -431,13 +442,11 @@ impl Driver {
         let state = Arc::make_mut(&mut self.state);
         for entry in entries {
             state.apply(entry);
-            if let Record::WarmedUp { levels, .. } = &entry.record {
-                self.judge.learn(levels);
-            }
             log(entry);
             self.effects.note(entry);
         }
         self.show = Show::Records;
+        self.follow_recording(entries);
     }
 
     /// Shows the current state, if it is worth it.

@@ -11,7 +11,7 @@ use rollbackd_core::notice::Notice;
 use rollbackd_core::plan::TableChoice;
 use rollbackd_core::run::record::Process;
 use rollbackd_core::run::state::{Attempt, Inspection, Window};
-use rollbackd_core::run::step::{CheckResult, Finding, Outcome, Step};
+use rollbackd_core::run::step::{CheckResult, Finding, Moment, Outcome, Step};
 use tokio::sync::mpsc;
 
 use super::adapters::{Adapters, Assignment, Attempted, Boxed, OtherStep};
@@ -21,6 +21,8 @@ use crate::postgres::pinned::Pinned;
 use crate::process::{self, Ended, How};
 use crate::{backup, gate, preflight, rung, verify};
 
+/// How long it may take to count what a restore would cost. What was not counted is said to be so.
+const FORESEEING: Duration = Duration::from_secs(30);
 /// The variables by which a process knows for which window and step it was started; and by which it is found.
 const WINDOW: &str = "ROLLBACKD_WINDOW";
 const STEP: &str = "ROLLBACKD_STEP";
@@ -80,10 +82,7 @@ impl World {
                 Some(one) => gate::open(one, &self.pinned, prior(&window, gate), within).await,
                 None => Outcome::failed(NO_SUCH_GATE),
             },
-            Step::Inspect { moment, .. } => match &window.baseline {
-                Some(baseline) => rung::inspect::run(&self.config, &self.pinned, baseline, moment, within).await,
-                None => Outcome::failed(NO_BASELINE),
-            },
+            Step::Inspect { rung, moment } => self.inspect(&window, rung, moment, within).await,
             Step::Act { rung } => match self.config.rollback.rungs.get(rung).map(|rung| &rung.method) {
                 Some(Method::Script { command, .. }) => {
                     let spec = self.spec(&window, number, command, within, "script");
@@ -147,6 +146,18 @@ impl World {
             }
             None => Outcome::failed(NO_BASELINE),
         }
+    }
+
+    async fn inspect(&self, window: &Window, rung: usize, moment: Moment, within: Duration) -> Outcome {
+        let Some(baseline) = &window.baseline else { return Outcome::failed(NO_BASELINE) };
+        let mut outcome = rung::inspect::run(&self.config, &self.pinned, baseline, moment, within).await;
+        let restores = matches!(self.config.rollback.rungs.get(rung).map(|rung| &rung.method), Some(Method::Restore));
+        if let (true, Moment::Before, Finding::Difference { restore, .. }) = (restores, moment, &mut outcome.finding) {
+            let backup = window.backup_directory.as_deref().map(Path::new);
+            let (config, started, most) = (&self.config, window.started_at, within.min(FORESEEING));
+            *restore = rung::restore::foresee(config, &self.pinned, baseline, backup, started, most).await;
+        }
+        outcome
     }
 
     async fn restore(&self, window: &Window, within: Duration) -> Outcome {

@@ -23,7 +23,7 @@ use rollbackd_core::plan::Plan;
 use rollbackd_core::sample::Sample;
 
 use crate::driver::snapshot::Snapshot;
-use crate::signal::Aside;
+use crate::signal::{Aside, Tail};
 use observe::Remembered;
 use series::Series;
 
@@ -39,6 +39,8 @@ pub struct Metrics {
     series: Series,
     signals: Vec<String>,
     remembered: Mutex<Remembered>,
+    /// What is still to be read, of each signal that follows a log.
+    lags: Mutex<HashMap<usize, u64>>,
 }
 
 impl Metrics {
@@ -49,7 +51,7 @@ impl Metrics {
         let series = Series::new(&registry)?;
         series.prepare(plan);
         let signals = plan.signals.iter().map(|signal| signal.name.clone()).collect();
-        Ok(Self { registry, series, signals, remembered: Mutex::default() })
+        Ok(Self { registry, series, signals, remembered: Mutex::default(), lags: Mutex::default() })
     }
 
     /// A signal was read; `delay` is how late the reading began.
@@ -71,9 +73,30 @@ impl Metrics {
         }
     }
 
+    /// These signals follow logs.
+    pub fn follows<'a>(&self, signals: impl IntoIterator<Item = &'a str>) {
+        for signal in signals {
+            self.series.tails.lines.with_label_values(&[signal]);
+        }
+    }
+
     /// What came with a reading of a signal.
-    pub fn aside(&self, signal: usize, _aside: &Aside) {
-        let Some(_name) = self.signals.get(signal) else { return };
+    pub fn aside(&self, signal: usize, aside: &Aside) {
+        let Some(name) = self.signals.get(signal) else { return };
+        if let Some(tail) = aside.tail {
+            self.followed(signal, name, tail);
+        }
+    }
+
+    fn followed(&self, signal: usize, name: &str, tail: Tail) {
+        let tails = &self.series.tails;
+        tails.lines.with_label_values(&[name]).inc_by(tail.lines);
+        tails.rotations.inc_by(tail.rotations);
+        tails.truncations.inc_by(tail.truncations);
+        tails.dropped_bytes.inc_by(tail.dropped_bytes);
+        let mut lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
+        lags.insert(signal, tail.lag_bytes);
+        tails.lag_bytes.set(i64::try_from(lags.values().sum::<u64>()).unwrap_or(i64::MAX));
     }
 
     /// A signal's turns were left out because a reading overran them.

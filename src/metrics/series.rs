@@ -43,6 +43,7 @@ pub(super) struct Series {
     pub(super) decisions: Decisions,
     pub(super) rollback: Rollback,
     pub(super) notices: Notices,
+    pub(super) tails: Tails,
 }
 
 /// The daemon itself.
@@ -110,6 +111,16 @@ pub(super) struct Notices {
     pub(super) dead_lettered: IntCounter,
 }
 
+/// The logs that are followed.
+#[derive(Debug)]
+pub(super) struct Tails {
+    pub(super) lines: IntCounterVec,
+    pub(super) rotations: IntCounter,
+    pub(super) truncations: IntCounter,
+    pub(super) dropped_bytes: IntCounter,
+    pub(super) lag_bytes: IntGauge,
+}
+
 /// Why a reading that is not good counts as failed.
 pub(super) const fn failure_reason(reading: &Reading) -> &'static str {
     match reading {
@@ -149,6 +160,7 @@ impl Series {
             decisions: Decisions::new(&make)?,
             rollback: Rollback::new(&make)?,
             notices: Notices::new(&make)?,
+            tails: Tails::new(&make)?,
         })
     }
 
@@ -421,6 +433,26 @@ impl Notices {
             )?,
             dead_lettered: make
                 .counter("notices_dead_lettered_total", "Deliveries in the journal that were given up on a channel.")?,
+        })
+    }
+}
+
+impl Tails {
+    fn new(make: &Make<'_>) -> prometheus::Result<Self> {
+        Ok(Self {
+            lines: make.counters(
+                "tail_lines_total",
+                "Lines of a log that were read, whether they count or not.",
+                &["signal"],
+            )?,
+            rotations: make
+                .counter("tail_rotations_total", "Log files that were moved away or deleted, and followed.")?,
+            truncations: make.counter("tail_truncations_total", "Log files that were cut, and begun anew.")?,
+            dropped_bytes: make.counter(
+                "tail_dropped_bytes_total",
+                "Bytes that were written to logs and not looked at: the rests of long lines, and what was lost.",
+            )?,
+            lag_bytes: make.flag("tail_lag_bytes", "Bytes of logs that are still to be read.")?,
         })
     }
 }

@@ -78,6 +78,35 @@ fn every_known_series_is_there_before_anything_happened() {
             r#"rollbackd_notices_pending{plan="shop"} 0"#,
             r#"rollbackd_notice_oldest_pending_timestamp_seconds{plan="shop"} 0"#,
             r#"rollbackd_notices_dead_lettered_total{plan="shop"} 0"#,
+            r#"rollbackd_tail_rotations_total{plan="shop"} 0"#,
+            r#"rollbackd_tail_truncations_total{plan="shop"} 0"#,
+            r#"rollbackd_tail_dropped_bytes_total{plan="shop"} 0"#,
+            r#"rollbackd_tail_lag_bytes{plan="shop"} 0"#,
+        ],
+    );
+}
+
+#[test]
+fn logs_are_counted_by_signal_and_their_lags_together() {
+    let metrics = metrics();
+    metrics.follows(["requests"]);
+    assert_holds(&metrics, &[r#"rollbackd_tail_lines_total{plan="shop",signal="requests"} 0"#]);
+    let tail = Tail { lines: 3, rotations: 1, truncations: 2, dropped_bytes: 10, lag_bytes: 7 };
+    let aside = |tail: Tail| Aside { tail: Some(tail), ..Aside::default() };
+    metrics.aside(0, &aside(tail));
+    metrics.aside(1, &aside(tail));
+    metrics.aside(1, &aside(Tail { lag_bytes: 1, ..tail }));
+    metrics.aside(1, &Aside::default());
+    metrics.aside(9, &aside(tail));
+    assert_holds(
+        &metrics,
+        &[
+            r#"rollbackd_tail_lines_total{plan="shop",signal="requests"} 6"#,
+            r#"rollbackd_tail_lines_total{plan="shop",signal="api"} 3"#,
+            r#"rollbackd_tail_rotations_total{plan="shop"} 3"#,
+            r#"rollbackd_tail_truncations_total{plan="shop"} 6"#,
+            r#"rollbackd_tail_dropped_bytes_total{plan="shop"} 30"#,
+            r#"rollbackd_tail_lag_bytes{plan="shop"} 8"#,
         ],
     );
 }

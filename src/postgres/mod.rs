@@ -13,6 +13,7 @@ pub(crate) mod pooler;
 pub mod programs;
 pub mod readback;
 pub mod removal;
+pub(crate) mod restored;
 pub mod rights;
 pub mod session;
 mod tls;

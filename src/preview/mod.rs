@@ -25,7 +25,7 @@ pub(crate) use self::objects::{How, ObjectDifference};
 pub(crate) use self::rows::Rows;
 use crate::config::model::Config;
 use crate::postgres::removal::preview::LiveKey;
-use crate::postgres::{Failure, catalog, during, milliseconds};
+use crate::postgres::{Failure, catalog, during, milliseconds, restored};
 
 /// What a rollback would do now.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -105,6 +105,9 @@ pub(crate) async fn of(client: &mut Client, question: Question<'_>) -> Result<Pr
         .start()
         .await
         .map_err(during("beginning a snapshot"))?;
+    let known = restored::known(&transaction, baseline).await?;
+    let question = Question { baseline: &known, ..question };
+    let baseline = question.baseline;
     let now = catalog::read(&transaction).await?;
     let difference = baseline.catalog.difference(&now, &config.database.protected_schemas);
     let foreseen = ladder::foresee(&transaction, question, &now, &schema).await?;

@@ -10,7 +10,7 @@ use tokio_postgres::GenericClient;
 use super::Patience;
 use crate::config::model::Config;
 use crate::postgres::pinned::Pinned;
-use crate::postgres::{Failure, catalog, count};
+use crate::postgres::{Failure, catalog, count, restored};
 
 /// How long counting the rows of new tables may take. What was not counted is said to be so.
 const COUNTING: Duration = Duration::from_secs(5);
@@ -27,15 +27,19 @@ pub async fn run(config: &Config, pinned: &Pinned, baseline: &Baseline, moment: 
             Ok(session) => session,
             Err(error) => return Outcome::failed(format!("the catalog could not be read: {error}")),
         };
-        let failure = match tokio::time::timeout(patience.left(), catalog::read(session.client())).await {
-            Ok(Ok(now)) => {
+        let look = async {
+            let known = restored::known(session.client(), baseline).await?;
+            Ok::<_, Failure>((known, catalog::read(session.client()).await?))
+        };
+        let failure = match tokio::time::timeout(patience.left(), look).await {
+            Ok(Ok((baseline, now))) => {
                 let difference = baseline.catalog.difference(&now, &config.database.protected_schemas);
                 let rows = match moment {
                     Moment::Before => rows(session.client(), &difference, patience.left().min(COUNTING)).await,
                     Moment::After => Vec::new(),
                 };
-                let way_back = way_back(config, baseline, &now);
-                let found = Finding::Difference { difference: difference.clone(), rows, way_back };
+                let way_back = way_back(config, &baseline, &now);
+                let found = Finding::Difference { difference: difference.clone(), rows, way_back, restore: Vec::new() };
                 return Outcome::succeeded(difference.summary(), found);
             }
             Ok(Err(failure)) => failure,

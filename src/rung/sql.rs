@@ -25,7 +25,7 @@ use crate::config::model::{Config, Script, Statement};
 use crate::postgres::activity::{self, Blocker};
 use crate::postgres::pinned::{Lent, Pinned};
 use crate::postgres::session::Session;
-use crate::postgres::{Failure, during, literal, milliseconds};
+use crate::postgres::{Failure, during, literal, milliseconds, restored};
 
 /// How often a catalog that changes under us is looked at again.
 const MOVES: u32 = 5;
@@ -180,6 +180,8 @@ impl Work<'_> {
             literal(&format!("rollbackd sql {}", job.window))
         );
         run_own(&transaction, "waiting for an earlier try", &alone).await.map_err(own)?;
+        let known = restored::known(&transaction, job.baseline).await.map_err(own)?;
+        let job = Job { baseline: &known, ..job };
         let before = Guard::read(&transaction, job.baseline).await.map_err(own)?;
         if job.seen.is_some_and(|seen| before.difference(job) != *seen) {
             return Ok(Tried::Moved);

@@ -17,6 +17,7 @@ use crate::postgres::activity::{self, Blocker, Kind};
 use crate::postgres::pinned::{Lent, Pinned};
 use crate::postgres::removal::archive::Archive;
 use crate::postgres::removal::{Attempt, Batch, Job, discard, quarantine, scope};
+use crate::postgres::restored;
 use crate::postgres::session::Session;
 
 /// How often a catalog that changes under us is looked at again. An error that stays is none of that kind.
@@ -209,6 +210,8 @@ impl Work<'_> {
         let pid = activity::own_pid(session.client()).await.ok();
         let (job, kept) = (&job, &mut self.kept);
         let work = async {
+            let known = restored::known(session.client(), job.baseline).await?;
+            let job = &Job { baseline: &known, ..*job };
             match job.removal.dispose {
                 Dispose::Quarantine => quarantine::attempt(session.client_mut(), job, left).await,
                 Dispose::Drop { archive } => discard::attempt(session.client_mut(), job, archive, left, kept).await,

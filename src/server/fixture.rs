@@ -214,6 +214,7 @@ pub(crate) fn window() -> Window {
                 before: None,
                 rows: Vec::new(),
                 way_back: Vec::new(),
+                restore: Vec::new(),
                 act: None,
                 acts: 1,
                 groups: 0,

@@ -54,6 +54,8 @@ pub fn start(
     to: mpsc::Sender<Reading>,
 ) {
     let every: Vec<Duration> = config.signals.iter().map(|signal| signal.every).collect();
+    let (watched, ended) = (Arc::clone(&reader), cancel.clone());
+    tracker.spawn(async move { watched.beat(ended).await });
     let read = move |signal| {
         let reader = Arc::clone(&reader);
         async move { reader.read(signal).await }
@@ -210,6 +212,24 @@ mod tests {
         assert_eq!(slow, [(2500, None), (2500, Some(2)), (5500, None), (5500, Some(2))]);
         assert!(quick.iter().all(|(_, skipped)| skipped.is_none()), "{quick:?}");
         assert_eq!(quick.len(), 5, "one each second, whatever the other does: {quick:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_thousand_signals_a_second_are_read_beside_a_slow_one() {
+        const TAKES: [Duration; 1_001] = {
+            let mut takes = [Duration::from_millis(300); 1_001];
+            takes[0] = Duration::from_secs(60);
+            takes
+        };
+        let mut loops = Fixture::new(&[SECOND; 1_001], &TAKES, 4_096);
+        let mut turns = vec![0_u32; 1_001];
+        while loops.start.elapsed() < 10 * SECOND {
+            let (_, signal, skipped) = loops.next().await;
+            assert_eq!(skipped, None, "signal {signal}");
+            turns[signal] += 1;
+        }
+        assert_eq!(turns[0], 0);
+        assert!(turns[1..].iter().all(|turns| (9..=10).contains(turns)), "{turns:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,14 +1,15 @@
 //! One transaction: undoes the newest record of a quarantine and strikes it out, or changes nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rollbackd_core::baseline::{Catalog, Object, ObjectId, ObjectKind, TableName, quote_identifier};
-use tokio_postgres::{Client, Row, Transaction};
+use tokio_postgres::{Client, Transaction};
 
 use super::archive::Archive;
-use super::{Batch, Job, Returned, columns, conflict};
+use super::copies::{kept_copies, moves_back};
+use super::{Batch, Job, Returned, columns, conflict, goal};
 use crate::clock::Stopwatch;
 use crate::postgres::removal::backward::{Backward, Ended};
 use crate::postgres::removal::order;
@@ -48,7 +49,16 @@ pub(super) async fn attempt(
         Ok(archive) => archive,
         Err(reason) => return Ok(Attempt::Stopped(vec![reason])),
     };
-    let mut way = Way { job, record: &record, before: &before, archive: archive.as_ref(), hidden, watch, within };
+    let mut way = Way {
+        job,
+        record: &record,
+        before: &before,
+        archive: archive.as_ref(),
+        hidden,
+        gone: BTreeSet::new(),
+        watch,
+        within,
+    };
     let batch = match way.go(&transaction).await? {
         Ok(batch) => batch,
         Err(reasons) => return Ok(Attempt::Stopped(reasons)),
@@ -75,6 +85,8 @@ struct Way<'a> {
     before: &'a Catalog,
     archive: Option<&'a Archive>,
     hidden: Vec<u32>,
+    /// What the removal had made again and that was taken away again.
+    gone: BTreeSet<ObjectId>,
     watch: Stopwatch,
     within: Duration,
 }
@@ -98,6 +110,7 @@ impl Way<'_> {
         let jobs: Vec<order::Job> =
             now.filter_map(|object| object.unmake.as_deref()).map(order::Job::removing).collect();
         order::run(transaction, jobs).await?;
+        self.gone = made.iter().map(|id| (*id).clone()).collect();
         let gone: Vec<String> = made.iter().map(|id| format!("{id} is gone again, as the migration had it")).collect();
         Ok(self.once(transaction).await?.map(|mut batch| {
             batch.left.extend(gone);
@@ -112,17 +125,24 @@ impl Way<'_> {
     async fn once(&mut self, transaction: &Transaction<'_>) -> Result<Result<Batch, Vec<String>>, Failure> {
         let record = self.record;
         let mut batch = Batch::default();
-        // First what stands by itself, in whatever order the server takes it.
-        let mut jobs = self.early(transaction, ObjectKind::Schema).await?;
+        let (wanted, hopeless) = self.wanted();
+        let goal = goal::of(record, self.before, &wanted, &self.gone);
+        let now = match self.named(transaction, &goal).await? {
+            Ok(now) => now,
+            Err(reasons) => return Ok(Err(reasons)),
+        };
+        let now = now.as_ref().unwrap_or(self.before);
+        // Then what stands by itself, in whatever order the server takes it.
+        let mut jobs = self.early(transaction, ObjectKind::Schema, now).await?;
         jobs.extend(moves_back(record));
         jobs.extend(self.leftovers(transaction).await?);
         if let Some(archive) = self.archive {
             jobs.extend(archive.tables());
         }
         for kind in [ObjectKind::Extension, ObjectKind::Type, ObjectKind::Function, ObjectKind::Sequence] {
-            jobs.extend(self.early(transaction, kind).await?);
+            jobs.extend(self.early(transaction, kind, now).await?);
         }
-        let added = columns::missing(transaction, record, self.before).await?;
+        let added = columns::missing(transaction, record, now).await?;
         let ran = order::run(transaction, jobs).await?;
         if !ran.stuck.is_empty() && added.is_empty() && !words(&ran.stuck).is_empty() {
             return Ok(Err(words(&ran.stuck)));
@@ -147,13 +167,11 @@ impl Way<'_> {
         set_limits(transaction, self.job, self.left()).await?;
         let mut moves: Vec<order::Job> = self.archive.map(Archive::rest).unwrap_or_default();
         moves.extend(record.beside.iter().map(|sql| order::Job::moving(vec![sql.clone()])));
-        let (target, hopeless) = self.target();
         batch.left.extend(hopeless);
-        let only = target.objects.iter().map(|object| object.id.clone()).collect();
         let backward = Backward {
-            target: &target,
+            target: &goal,
             protected: &self.job.config.database.protected_schemas,
-            only: Some(only),
+            only: Some(goal::within(record, &goal)),
             hidden: &self.hidden,
             quarantine: None,
             keeping: self.job.schema,
@@ -162,17 +180,38 @@ impl Way<'_> {
             Ended::Went(went) => batch.left.extend(went.left),
             Ended::Stopped(reasons) => return Ok(Err(reasons)),
         }
-        self.proven(transaction, &target, batch).await
+        self.proven(transaction, &wanted, batch).await
     }
 
-    /// Makes the objects of a kind that are missing, as far as they were not kept.
-    async fn early(&self, transaction: &Transaction<'_>, kind: ObjectKind) -> Result<Vec<order::Job>, Failure> {
+    /// Gives the names that the removal took away, in schemas that may have to be made for it; gives back the catalog then,
+    /// if there were any. Tables that stay are locked from here on, but a name that is wanted may be one of theirs.
+    async fn named(
+        &self,
+        transaction: &Transaction<'_>,
+        goal: &Catalog,
+    ) -> Result<Result<Option<Catalog>, Vec<String>>, Failure> {
+        if goal::renamed(self.record).is_empty() {
+            return Ok(Ok(None));
+        }
+        let schemas = self.early(transaction, ObjectKind::Schema, self.before).await?;
+        order::run(transaction, schemas).await?;
+        Ok(goal::rename(transaction, self.record, goal, &self.hidden).await?.map(Some))
+    }
+
+    /// Makes the objects of a kind that are missing `now`, as far as they were not kept.
+    async fn early(
+        &self,
+        transaction: &Transaction<'_>,
+        kind: ObjectKind,
+        now: &Catalog,
+    ) -> Result<Vec<order::Job>, Failure> {
         let kept: BTreeSet<ObjectId> =
             kept_copies(transaction, self.job.schema, self.record).await?.into_iter().map(|copy| copy.id).collect();
-        let missing =
-            self.record.objects.iter().filter(|object| {
-                object.id.kind == kind && !kept.contains(&object.id) && !self.before.contains(&object.id)
-            });
+        let renamed: BTreeSet<&ObjectId> = goal::renamed(self.record).into_values().collect();
+        let missing = self.record.objects.iter().filter(|object| {
+            let id = &object.id;
+            id.kind == kind && !kept.contains(id) && !now.contains(id) && !renamed.contains(id)
+        });
         let jobs = missing.map(|object| order::Job {
             id: Some(object.id.clone()),
             sql: object.making().into_iter().map(str::to_owned).collect(),
@@ -195,32 +234,34 @@ impl Way<'_> {
     }
 
     /// What is to be there in the end, and what no statement makes again.
-    fn target(&self) -> (Catalog, Vec<String>) {
+    fn wanted(&self) -> (Vec<Object>, Vec<String>) {
         let (mut objects, mut hopeless) = (Vec::new(), Vec::new());
         for object in &self.record.objects {
-            let is_made = object.making().is_empty()
-                && !matches!(object.id.kind, ObjectKind::Column | ObjectKind::Function | ObjectKind::Type);
-            if is_made {
+            // What kept its rows has another name at most.
+            let is_kept = matches!(
+                object.id.kind,
+                ObjectKind::Table | ObjectKind::Column | ObjectKind::Function | ObjectKind::Type
+            );
+            if object.making().is_empty() && !is_kept {
                 hopeless.push(format!("{} did not come back: no statement makes it", object.id));
             } else {
                 objects.push(object.clone());
             }
         }
         objects.sort_by(|a, b| a.id.cmp(&b.id));
-        (Catalog { objects }, hopeless)
+        (objects, hopeless)
     }
 
     /// Looks whether all of it is there, and nothing else was touched.
     async fn proven(
         &self,
         transaction: &Transaction<'_>,
-        target: &Catalog,
+        wanted: &[Object],
         mut batch: Batch,
     ) -> Result<Result<Batch, Vec<String>>, Failure> {
         let record = self.record;
         let now = self.without_extras(transaction).await?;
-        let mut wrong: Vec<String> = target
-            .objects
+        let mut wrong: Vec<String> = wanted
             .iter()
             .filter(|object| now.get(&object.id).is_none_or(|is| is.definition != object.definition))
             .map(|object| match now.get(&object.id) {
@@ -254,8 +295,7 @@ impl Way<'_> {
         if !wrong.is_empty() {
             return Ok(Err(wrong));
         }
-        let back = |object: &&Object| !matches!(object.id.kind, ObjectKind::Owner | ObjectKind::Grant);
-        batch.objects.extend(target.objects.iter().filter(back).map(|object| object.id.to_string()));
+        batch.objects.extend(goal::told(wanted));
         let wholes: BTreeSet<(&str, &str)> = record
             .made
             .iter()
@@ -266,7 +306,7 @@ impl Way<'_> {
             let part = object.id.of.as_deref().is_some_and(|of| wholes.contains(&(object.id.schema.as_str(), of)));
             now.contains(&object.id) && !part
         });
-        batch.left.extend(still.map(|object| format!("as before the migration: {}", object.id)));
+        batch.stays.extend(still.map(|object| object.id.to_string()));
         batch.hidden.clone_from(&self.hidden);
         Ok(Ok(batch))
     }
@@ -291,78 +331,6 @@ impl Way<'_> {
 /// What could not be done at all; what is about an object is tried again later.
 fn words(stuck: &[(order::Job, Failure)]) -> Vec<String> {
     stuck.iter().filter(|(job, _)| job.id.is_none()).map(|(_, failure)| failure.to_string()).collect()
-}
-
-/// The moves back: first the relations, then the names of what moved with them.
-fn moves_back(record: &Record) -> Vec<order::Job> {
-    let (whole, parts): (Vec<_>, Vec<_>) = record.moved.iter().rev().partition(|moved| moved.by_itself);
-    let renaming = |keyword: &str, from: &TableName, name: &str| {
-        let now = TableName::new(&from.schema, name);
-        (from.name != name).then(|| format!("alter {keyword} {} rename to {}", now.sql(), quote_identifier(&from.name)))
-    };
-    let whole = whole.into_iter().map(|moved| {
-        let schema = quote_identifier(&moved.from.schema);
-        let mut sql = vec![format!("alter {} {} set schema {schema}", moved.keyword, moved.to.sql())];
-        sql.extend(renaming(&moved.keyword, &moved.from, &moved.to.name));
-        order::Job::moving(sql)
-    });
-    let parts = parts.into_iter().filter_map(|moved| renaming(&moved.keyword, &moved.from, &moved.to.name));
-    whole.chain(parts.map(|sql| order::Job::moving(vec![sql]))).collect()
-}
-
-/// Something that was kept in the quarantine and is no table.
-struct Copy {
-    id: ObjectId,
-    keyword: String,
-    sql: String,
-    name: String,
-    is_relation: bool,
-}
-
-/// The functions, types, views and sequences of the quarantine that are objects of this record: known by their numbers,
-/// or, where the quarantine itself was restored, by their names.
-async fn kept_copies(transaction: &Transaction<'_>, schema: &str, record: &Record) -> Result<Vec<Copy>, Failure> {
-    let doing = "reading what the quarantine keeps";
-    let sql = "select x.oid, x.keyword, x.sql, x.name from ( \
-                 select p.oid, 'routine' as keyword, p.oid::regprocedure::text as sql, \
-                   format('%s(%s)', p.proname, oidvectortypes(p.proargtypes)) as name, p.pronamespace as space \
-                 from pg_proc p \
-                 union all \
-                 select t.oid, case t.typtype when 'd' then 'domain' else 'type' end, format('%I.%I', $1::text, t.typname), \
-                   t.typname::text, t.typnamespace \
-                 from pg_type t left join pg_class c on c.oid = t.typrelid \
-                 where t.typtype in ('e', 'd', 'r') or t.typtype = 'c' and c.relkind = 'c' \
-                 union all \
-                 select c.oid, case c.relkind when 'v' then 'view' when 'm' then 'materialized view' else 'sequence' end, \
-                   format('%I.%I', $1::text, c.relname), c.relname::text, c.relnamespace \
-                 from pg_class c where c.relkind in ('v', 'm') or c.relkind = 'S' and not exists ( \
-                   select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype in ('a', 'i'))) x \
-               join pg_namespace n on n.oid = x.space where n.nspname = $1";
-    let rows = transaction.query(sql, &[&schema]).await.map_err(during(doing))?;
-    let kind = |keyword: &str| match keyword {
-        "routine" => ObjectKind::Function,
-        "view" => ObjectKind::View,
-        "materialized view" => ObjectKind::MaterializedView,
-        "sequence" => ObjectKind::Sequence,
-        _ => ObjectKind::Type,
-    };
-    let mut numbers: BTreeMap<(ObjectKind, u32), &ObjectId> = BTreeMap::new();
-    let mut names: BTreeMap<(ObjectKind, &str), &ObjectId> = BTreeMap::new();
-    for object in record.objects.iter().filter(|object| object.id.of.is_none()) {
-        numbers.insert((object.id.kind, object.oid), &object.id);
-        names.insert((object.id.kind, object.id.name.as_str()), &object.id);
-    }
-    let instead: BTreeSet<&ObjectId> = record.instead.iter().map(|object| &object.id).collect();
-    let copy = |row: &Row| -> Result<Option<Copy>, tokio_postgres::Error> {
-        let (oid, keyword): (u32, String) = (row.try_get(0)?, row.try_get(1)?);
-        let (sql, name): (String, String) = (row.try_get(2)?, row.try_get(3)?);
-        let kind = kind(&keyword);
-        let known = numbers.get(&(kind, oid)).or_else(|| names.get(&(kind, name.as_str())));
-        let Some(id) = known.filter(|id| !instead.contains(**id)) else { return Ok(None) };
-        let is_relation = !matches!(kind, ObjectKind::Function | ObjectKind::Type);
-        Ok(Some(Copy { id: (*id).clone(), keyword, sql, name, is_relation }))
-    };
-    rows.iter().filter_map(|row| copy(row).transpose()).collect::<Result<_, _>>().map_err(during(doing))
 }
 
 /// The numbers of the tables that move back, with those of their sequences.

@@ -8,6 +8,7 @@ use rollbackd_core::baseline::{Catalog, Object, ObjectKind, TableName, counted, 
 use rollbackd_core::run::step::KeptColumns;
 use tokio_postgres::Transaction;
 
+use super::goal::{Home, home};
 use crate::postgres::catalog::column_type;
 use crate::postgres::removal::order;
 use crate::postgres::removal::undo::Record;
@@ -63,7 +64,8 @@ pub(super) async fn fill(
     added: &[&Object],
     record: &Record,
 ) -> Result<String, Failure> {
-    let KeptColumns { table, keys, columns, place } = kept;
+    let KeptColumns { keys, columns, place, .. } = kept;
+    let Home { table, keys: own_keys } = &home(record, kept);
     let names = columns.join(", ");
     if keys.is_empty() {
         return Ok(format!(
@@ -94,7 +96,11 @@ pub(super) async fn fill(
     let value =
         |column: &String| format!("{0} = k.{0}{1}", quote_identifier(column), type_of(column).unwrap_or_default());
     let set: Vec<String> = columns.iter().map(value).collect();
-    let same: Vec<String> = keys.iter().map(|c| format!("t.{0} = k.{0}", quote_identifier(c))).collect();
+    let same: Vec<String> = own_keys
+        .iter()
+        .zip(keys)
+        .map(|(own, kept)| format!("t.{} = k.{}", quote_identifier(own), quote_identifier(kept)))
+        .collect();
     let same = same.join(" and ");
     let update = format!("update {} t set {} from {} k where {same}", table.sql(), set.join(", "), place.sql());
     let filled = transaction.execute(&update, &[]).await.map_err(during(&doing))?;
@@ -122,12 +128,18 @@ pub(super) async fn fill(
     sql.push("set constraints all immediate".to_owned());
     sql.extend(speak);
     transaction.batch_execute(&sql.join(";")).await.map_err(during(&doing))?;
-    told(transaction, kept, filled, &new).await
+    told(transaction, kept, table, filled, &new).await
 }
 
 /// Says how many rows have their values, and drops what was kept when nothing in it is left over.
-async fn told(transaction: &Transaction<'_>, kept: &KeptColumns, filled: u64, new: &str) -> Result<String, Failure> {
-    let KeptColumns { table, columns, place, .. } = kept;
+async fn told(
+    transaction: &Transaction<'_>,
+    kept: &KeptColumns,
+    table: &TableName,
+    filled: u64,
+    new: &str,
+) -> Result<String, Failure> {
+    let KeptColumns { columns, place, .. } = kept;
     let doing = format!("counting the rows of {table}");
     let rows = |rows: u64| counted(usize::try_from(rows).unwrap_or(usize::MAX), "row");
     let all = count::rows(transaction, place).await?;

@@ -44,6 +44,9 @@ pub(super) async fn of(client: &impl GenericClient, record: &Record, now: &Catal
         match (now.get(id), instead.get(id)) {
             (Some(is), Some(was)) if is.definition == was.definition || is.definition == object.definition => {}
             (Some(_), Some(_)) => found.push(format!("{id} was changed since")),
+            (Some(is), None) if id.as_table().is_some() && is.oid != object.oid => {
+                found.push(format!("there is another {id} now"));
+            }
             (Some(is), None) if is.definition == object.definition => {}
             (Some(_), None) => found.push(format!("{id} was made anew since")),
             (None, Some(_)) if id.kind == ObjectKind::Grant => {}
@@ -85,7 +88,14 @@ fn lost(record: &Record) -> Vec<String> {
 
 /// The name that an object has among the relations of its schema.
 fn relation(id: &ObjectId) -> Option<TableName> {
-    let kinds = [ObjectKind::View, ObjectKind::MaterializedView, ObjectKind::Sequence, ObjectKind::Index];
+    let kinds = [
+        ObjectKind::Table,
+        ObjectKind::ForeignTable,
+        ObjectKind::View,
+        ObjectKind::MaterializedView,
+        ObjectKind::Sequence,
+        ObjectKind::Index,
+    ];
     kinds.contains(&id.kind).then(|| TableName::new(&id.schema, &id.name))
 }
 

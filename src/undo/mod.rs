@@ -4,13 +4,15 @@
 //! (`postgres::removal::undo`). This goes through these records, the newest first, one transaction each, and
 //! strikes each out in the transaction that undoes it: it may be stopped at any point and begun again. Nothing is ever
 //! overwritten: where something has taken a name meanwhile, it stops and names it. `conflict` looks for that,
-//! `attempt` is one transaction, `columns` and `archive` are the parts that hold values and dropped tables, and `places`
-//! knows which quarantines there are.
+//! `attempt` is one transaction, `goal` is what it is to lead to, `columns`, `copies` and `archive` are the parts that hold
+//! values, what was moved, and dropped tables, and `places` knows which quarantines there are.
 
 mod archive;
 mod attempt;
 mod columns;
 mod conflict;
+mod copies;
+mod goal;
 pub(crate) mod places;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -60,8 +62,10 @@ pub struct Undone {
     pub objects: Vec<String>,
     /// What became of columns and their values, in words.
     pub columns: Vec<String>,
-    /// What did not come back or stays, and why, in words.
+    /// What did not come back, and why, in words.
     pub left: Vec<String>,
+    /// What the migration had taken away and the removal made again: it stays, in words.
+    pub stays: Vec<String>,
     /// Who was in the way.
     pub blockers: Vec<String>,
     /// Whether the quarantine is gone.
@@ -86,6 +90,7 @@ struct Batch {
     objects: Vec<String>,
     columns: Vec<String>,
     left: Vec<String>,
+    stays: Vec<String>,
     quarantine_dropped: bool,
     /// Relations that need not be looked at again.
     hidden: Vec<u32>,
@@ -116,6 +121,7 @@ pub async fn undo(config: &Config, schema: &str, within: Duration) -> Undone {
             objects: Vec::new(),
             columns: Vec::new(),
             left: Vec::new(),
+            stays: Vec::new(),
             blockers: Vec::new(),
             quarantine_dropped: false,
         },
@@ -223,6 +229,7 @@ impl Work<'_> {
         self.found.objects.extend(batch.objects);
         self.found.columns.extend(batch.columns);
         self.found.left.extend(batch.left);
+        self.found.stays.extend(batch.stays);
         self.found.quarantine_dropped |= batch.quarantine_dropped;
         self.hidden.extend(batch.hidden);
     }
@@ -232,19 +239,20 @@ impl Undone {
     /// All of it in a sentence.
     pub fn summary(&self) -> String {
         let rows: u64 = self.tables.iter().filter_map(|table| table.rows).sum();
-        let tables = counted(self.tables.len(), "table");
-        let others = match self.objects.len() {
-            0 => String::new(),
-            others => format!(" and {}", counted(others, "other object")),
+        let rows = counted(usize::try_from(rows).unwrap_or(usize::MAX), "row");
+        let tables = format!("{} ({rows})", counted(self.tables.len(), "table"));
+        let objects = self.objects.len();
+        let back = match (self.tables.len(), objects) {
+            (_, 0) => tables,
+            (0, _) => counted(objects, "object"),
+            (_, _) => format!("{tables} and {}", counted(objects, "other object")),
         };
-        let rows = format!("{}){others}", counted(usize::try_from(rows).unwrap_or(usize::MAX), "row"));
+        let nothing = self.tables.is_empty() && objects == 0;
         match self.ended {
             Ended::Nothing => "there is nothing to bring back".to_owned(),
-            Ended::Undone => format!("brought back {tables} ({rows}"),
-            Ended::Stopped | Ended::Failed if self.tables.is_empty() && self.objects.is_empty() => {
-                "nothing was changed".to_owned()
-            }
-            Ended::Stopped | Ended::Failed => format!("brought back {tables} ({rows}, and not the rest"),
+            Ended::Undone => format!("brought back {back}"),
+            Ended::Stopped | Ended::Failed if nothing => "nothing was changed".to_owned(),
+            Ended::Stopped | Ended::Failed => format!("brought back {back}, and not the rest"),
         }
     }
 }

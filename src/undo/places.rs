@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio_postgres::GenericClient;
 
 use crate::postgres::removal::undo;
-use crate::postgres::{Failure, during};
+use crate::postgres::{Failure, during, restored};
 
 /// The quarantine of a window.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -37,12 +37,12 @@ pub(crate) fn began(schema: &str) -> Option<Timestamp> {
 /// Every quarantine, the newest first.
 pub(crate) async fn list(client: &impl GenericClient) -> Result<Vec<Quarantine>, Failure> {
     let doing = "looking for quarantines";
-    let sql = "select n.nspname::text, count(c.oid) filter (where c.relname <> $1), \
-                 coalesce(sum(pg_total_relation_size(c.oid)) filter (where c.relname <> $1), 0)::int8 \
+    let sql = "select n.nspname::text, count(c.oid) filter (where c.relname <> all($1::text[])), \
+                 coalesce(sum(pg_total_relation_size(c.oid)) filter (where c.relname <> all($1::text[])), 0)::int8 \
                from pg_namespace n left join pg_class c on c.relnamespace = n.oid and c.relkind in ('r', 'p', 'f') \
                where n.nspname ~ '^rollbackd_[0-9]{8}t[0-9]{6}z$' group by 1 order by 1 desc";
     let mut found = Vec::new();
-    for row in client.query(sql, &[&undo::TABLE]).await.map_err(during(doing))? {
+    for row in client.query(sql, &[&[undo::TABLE, restored::TABLE].as_slice()]).await.map_err(during(doing))? {
         let schema: String = row.try_get(0).map_err(during(doing))?;
         let Some(started_at) = began(&schema) else { continue };
         let records = undo::read(client, &schema).await?;

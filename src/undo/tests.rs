@@ -6,6 +6,7 @@ use rollbackd_core::plan::{Dispose, OnBlocked, Reach, Removal, TableChoice};
 use rollbackd_core::run::step::Finding;
 
 use super::*;
+use crate::config::model::Database;
 use crate::postgres::catalog;
 use crate::postgres::pinned::Pinned;
 use crate::postgres::testing::Fixture;
@@ -77,7 +78,14 @@ impl World {
     }
 
     pub(crate) async fn facts(&self) -> Facts {
-        let session = Session::connect(&self.config.database).await.expect("connects");
+        Facts::of(&self.config.database).await
+    }
+}
+
+impl Facts {
+    /// What can be told of it now, quarantines aside.
+    pub(crate) async fn of(database: &Database) -> Self {
+        let session = Session::connect(database).await.expect("connects");
         let client = session.client();
         let catalog = catalog::read(client).await.expect("a catalog");
         let mut facts: BTreeMap<String, String> =
@@ -91,20 +99,22 @@ impl World {
         for row in client.query(sql, &[]).await.expect("sequences") {
             facts.insert(row.get(0), row.get(1));
         }
-        Facts(facts)
+        Self(facts)
     }
-}
 
-impl Facts {
+    /// What is not the same in `other`, and how: a line each.
+    pub(crate) fn differing(&self, other: &Self) -> Vec<String> {
+        let keys = self.0.keys().chain(other.0.keys()).collect::<BTreeSet<_>>();
+        keys.into_iter()
+            .filter(|key| self.0.get(*key) != other.0.get(*key))
+            .map(|key| format!("{key}: {:?} / {:?}", self.0.get(key), other.0.get(key)))
+            .collect()
+    }
+
     /// What differs in `other`, for people.
     #[track_caller]
     pub(crate) fn assert_same(&self, other: &Self) {
-        let keys = self.0.keys().chain(other.0.keys()).collect::<BTreeSet<_>>();
-        let differing: Vec<String> = keys
-            .into_iter()
-            .filter(|key| self.0.get(*key) != other.0.get(*key))
-            .map(|key| format!("{key}: {:?} / {:?}", self.0.get(key), other.0.get(key)))
-            .collect();
+        let differing = self.differing(other);
         assert!(differing.is_empty(), "{}", differing.join("\n"));
     }
 }
@@ -252,8 +262,7 @@ async fn what_was_made_again_goes_only_when_it_is_in_the_way() {
         assert_eq!(world.fixture.number("select count(*) from pg_tables where tablename = 'old'").await, 1);
         let words = "view public.old is gone again, as the migration had it";
         assert!(undone.left.iter().any(|one| one == words), "{undone:#?}");
-        let words = "as before the migration: index by_body of public.posts";
-        assert!(undone.left.iter().any(|one| one == words), "{undone:#?}");
+        assert_eq!(undone.stays, ["index by_body of public.posts"], "{undone:#?}");
     }
 }
 
@@ -407,4 +416,19 @@ async fn what_was_dropped_without_a_copy_is_said_to_be_lost() {
     world.remove(TableChoice::Added, Dispose::Drop { archive: false }, Reach::Attached).await;
     let undone = world.undo().await;
     assert_eq!(undone.reasons, ["public.pages was dropped without an archive, and cannot come back"]);
+}
+
+#[tokio::test]
+async fn a_name_that_somebody_took_since_is_not_taken_from_them() {
+    let world = World::new("", "alter table posts rename to articles").await;
+    let facts = world.facts().await;
+    world.remove(TableChoice::Added, Dispose::Quarantine, Reach::Everything).await;
+    world.fixture.sql("create table articles (id int)").await;
+    let undone = world.undo().await;
+    assert_eq!((undone.ended, undone.summary()), (Ended::Stopped, "nothing was changed".to_owned()), "{undone:#?}");
+    assert!(undone.reasons.iter().any(|reason| reason == "there is another table public.articles now"), "{undone:#?}");
+    world.fixture.sql("drop table articles").await;
+    // What names it is told as well.
+    assert_eq!(world.undone().await.objects[0], "table public.articles");
+    world.facts().await.assert_same(&facts);
 }

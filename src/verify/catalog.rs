@@ -8,15 +8,16 @@
 use rollbackd_core::baseline::{Baseline, Difference, Object, ObjectKind, counted};
 
 use crate::config::model::Database;
-use crate::postgres::catalog;
 use crate::postgres::pinned::Pinned;
+use crate::postgres::{catalog, restored};
 
 /// How many differences are named.
 const NAMED: usize = 20;
 
 /// Compares the catalog with the baseline's.
 pub(crate) async fn check(pinned: &Pinned, database: &Database, baseline: Option<&Baseline>) -> Result<String, String> {
-    let before = &baseline.ok_or("no baseline was taken, so there is nothing to compare with")?.catalog;
+    let baseline = baseline.ok_or("no baseline was taken, so there is nothing to compare with")?;
+    let before = &baseline.catalog;
     let protected = &database.protected_schemas;
     let held = before.objects.iter().filter(|object| !protected.contains(&object.id.schema)).count();
     // A schema and its owner are always there.
@@ -28,7 +29,8 @@ pub(crate) async fn check(pinned: &Pinned, database: &Database, baseline: Option
     }
     let session = pinned.session().await.map_err(|error| error.to_string())?;
     let now = catalog::read(session.client()).await.map_err(|failure| failure.to_string())?;
-    judge(held, &before.difference(&now, protected))
+    let known = restored::known(session.client(), baseline).await.map_err(|failure| failure.to_string())?;
+    judge(held, &known.catalog.difference(&now, protected))
 }
 
 fn judge(held: usize, difference: &Difference) -> Result<String, String> {

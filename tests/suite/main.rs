@@ -14,6 +14,7 @@ mod node;
 mod operators;
 mod plan;
 mod refusals;
+mod replay;
 mod restore;
 mod reverse;
 mod scripts;

@@ -4,9 +4,9 @@ use crate::endings::{BREAKING, HARMLESS};
 use crate::stage::{QUARANTINE, Stage};
 
 const PARTIAL: &str = "\n[[rollback.rung]]\nkind = \"partial\"\ntimeout = \"10s\"\n";
-const REVERSE: &str = "\n[[rollback.rung]]\nkind = \"reverse\"\ntimeout = \"20s\"\n";
+pub(crate) const REVERSE: &str = "\n[[rollback.rung]]\nkind = \"reverse\"\ntimeout = \"20s\"\n";
 /// What the catalog must be like afterwards.
-const CATALOG: &str = "\n[[verify]]\nkind = \"catalog\"\nretries = 0\n";
+pub(crate) const CATALOG: &str = "\n[[verify]]\nkind = \"catalog\"\nretries = 0\n";
 
 fn stage(name: &str, rungs: &str) -> Stage {
     let mut stage = Stage::new(name);

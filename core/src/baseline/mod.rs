@@ -9,6 +9,7 @@ mod difference;
 mod name;
 mod object;
 mod print;
+mod restored;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ pub use self::difference::{Change, Difference, Rename, counted};
 pub use self::name::{TableName, quote_identifier, take_quoted};
 pub use self::object::{Object, ObjectId, ObjectKind};
 pub use self::print::{HashedBy, KeySample, PrintColumn, TablePrint};
+pub use self::restored::Restored;
 
 /// What the server's catalog held at one moment, in every schema that is not the system's.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

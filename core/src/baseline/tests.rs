@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 
 fn id(kind: ObjectKind, of: Option<&str>, name: &str) -> ObjectId {
@@ -52,6 +54,41 @@ fn a_table_made_anew_under_its_old_name_is_another() {
     let difference = before.difference(&swapped, &[]);
     assert!(difference.added.is_empty() && difference.replaced.is_empty(), "{difference:?}");
     assert_eq!(difference.renamed.len(), 1);
+}
+
+#[test]
+fn a_table_that_was_brought_back_is_the_one_it_was() {
+    let column = |name, oid, place| numbered(ObjectKind::Column, Some("posts"), name, oid, place);
+    let posts = |oid| numbered(ObjectKind::Table, None, "posts", oid, 0);
+    // There was a column at place 2, which was dropped before.
+    let objects = vec![posts(1), column("id", 1, 1), column("title", 1, 3), column("body", 1, 4)];
+    let baseline = Baseline {
+        format: Baseline::FORMAT,
+        at: Timestamp::UNIX_EPOCH,
+        server_version: String::new(),
+        catalog: catalog(objects),
+        counts: Vec::new(),
+        identities: vec![TableIdentity { oid: 1, table: TableName::new("public", "posts") }],
+        prints: Vec::new(),
+    };
+    let back = |oid| catalog(vec![posts(oid), column("id", oid, 1), column("title", oid, 2), column("body", oid, 3)]);
+    let columns = [("id", 1), ("title", 2), ("body", 3)].map(|(name, place)| (name.to_owned(), place)).into();
+    let restored = |number| Restored { was: 1, number, columns: BTreeMap::clone(&columns) };
+    let known = baseline.with_restored(&[restored(7), restored(8)]);
+    assert_eq!(known.catalog.difference(&back(8), &[]), Difference::default());
+    assert_eq!(known.table_by_oid(8), Some(&TableName::new("public", "posts")));
+    // Made anew once more, by somebody else.
+    for other in [1, 7, 9] {
+        assert_eq!(known.catalog.difference(&back(other), &[]).replaced.len(), 1, "{other}");
+    }
+    let renamed = catalog(vec![posts(8), column("id", 8, 1), column("name", 8, 2), column("body", 8, 3)]);
+    let difference = known.catalog.difference(&renamed, &[]);
+    assert_eq!((difference.renamed.len(), difference.added.len()), (1, 0), "{difference:?}");
+    // Of columns whose places are not known nothing is guessed.
+    let unknown = Restored { columns: BTreeMap::new(), ..restored(8) };
+    let known = baseline.with_restored(&[unknown]);
+    assert_eq!(known.catalog.difference(&back(8), &[]), Difference::default());
+    assert_eq!(known.catalog.difference(&renamed, &[]).summary(), "1 column added, 1 column removed");
 }
 
 #[test]

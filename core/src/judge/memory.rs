@@ -169,6 +169,20 @@ impl Memory {
         self.marks.iter()
     }
 
+    /// The readings as they came in, but for those that could not be read.
+    pub(super) fn samples(&self) -> impl Iterator<Item = Sample> {
+        self.marks.iter().map(|mark| Sample {
+            at: mark.at,
+            took: mark.took,
+            reading: Reading::Events {
+                good: mark.good,
+                bad: mark.bad,
+                value: mark.value,
+                reason: mark.reason.as_deref().map(str::to_owned),
+            },
+        })
+    }
+
     /// Readings in which something was seen, later than `from`.
     pub(super) fn since(&self, from: Timestamp) -> impl DoubleEndedIterator<Item = &Mark> {
         self.marks.range(self.marks.partition_point(|mark| mark.at <= from)..)

@@ -255,6 +255,20 @@ impl Judge {
         self.decisive().flat_map(|one| &one.signals).all(readable)
     }
 
+    /// What it judges by.
+    pub const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The readings that it remembers, in order of time, as samples: what another judge has to see to go on like this one.
+    pub fn remembered(&self) -> Vec<(usize, Sample)> {
+        let of =
+            |(place, memory): (usize, &Memory)| memory.samples().map(move |sample| (place, sample)).collect::<Vec<_>>();
+        let mut all: Vec<(usize, Sample)> = self.memories.iter().enumerate().flat_map(of).collect();
+        all.sort_by_key(|(_, sample)| sample.at);
+        all
+    }
+
     /// The signals as of the last assessment, in configured order.
     pub fn signals(&self) -> Vec<SignalView> {
         self.plan
@@ -476,4 +490,4 @@ fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -8,16 +8,16 @@ use crate::sample::Reading;
 
 pub(super) const START: i64 = 1_795_312_800; // 2026-11-22T02:00:00Z
 
-pub(super) fn at(seconds: i64) -> Timestamp {
+pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(START + seconds).expect("in range")
 }
 
-pub(super) const fn secs(seconds: i64) -> SignedDuration {
+pub(crate) const fn secs(seconds: i64) -> SignedDuration {
     SignedDuration::from_secs(seconds)
 }
 
 /// A plan with signals `a`, `b`, … read every 5 s, and these rules; blind after 60 s.
-pub(super) fn plan(signals: usize, rules: Vec<Rule>) -> Plan {
+pub(crate) fn plan(signals: usize, rules: Vec<Rule>) -> Plan {
     Plan {
         name: "shop".to_owned(),
         host: "db1".to_owned(),
@@ -59,7 +59,7 @@ pub(super) fn plan(signals: usize, rules: Vec<Rule>) -> Plan {
     }
 }
 
-pub(super) fn rule(name: &str, signals: &[&str], condition: Condition) -> Rule {
+pub(crate) fn rule(name: &str, signals: &[&str], condition: Condition) -> Rule {
     Rule {
         name: name.to_owned(),
         signals: signals.iter().map(|&signal| signal.to_owned()).collect(),
@@ -68,15 +68,15 @@ pub(super) fn rule(name: &str, signals: &[&str], condition: Condition) -> Rule {
     }
 }
 
-pub(super) const fn in_a_row(count: u32) -> Condition {
+pub(crate) const fn in_a_row(count: u32) -> Condition {
     Condition::Consecutive { count }
 }
 
-pub(super) fn share_above(ratio: f64, over: &[i64], min_samples: u64) -> Condition {
+pub(crate) fn share_above(ratio: f64, over: &[i64], min_samples: u64) -> Condition {
     Condition::ErrorRatioAbove { ratio, over: over.iter().map(|&over| secs(over)).collect(), min_samples }
 }
 
-pub(super) fn sample(seconds: i64, reading: Reading) -> Sample {
+pub(crate) fn sample(seconds: i64, reading: Reading) -> Sample {
     Sample { at: at(seconds), took: SignedDuration::from_millis(20), reading }
 }
 

@@ -306,6 +306,14 @@ fn costs(class: Option<Class>, reasons: &[String]) -> Vec<String> {
 fn approval(window: &Window, rung: usize) -> Draft {
     let classified = window.rollback.as_ref().and_then(|rollback| rollback.classified.as_ref());
     let mut details = classified.map(|(class, reasons)| costs(*class, reasons)).unwrap_or_default();
+    let attempt = window.rollback.as_ref().and_then(|rollback| rollback.attempts.last());
+    let restore = attempt.map_or(&[][..], |attempt| &attempt.restore);
+    if !restore.is_empty() {
+        details.push("What the restore would do:".to_owned());
+        details.extend(restore.iter().take(COSTS_SHOWN).map(|one| format!("- {one}")));
+        let more = restore.len().saturating_sub(COSTS_SHOWN);
+        details.extend((more > 0).then(|| format!("- and {more} more; `rollbackd report` has them")));
+    }
     details.push("Traffic is stopped meanwhile; waiting does not use up the budget.".to_owned());
     details.push("rollbackd approve --reason '…'   or   rollbackd decline --reason '…'".to_owned());
     let summary = format!("{} waits for your approval", rung_words(window, rung));

@@ -180,6 +180,10 @@ fn removal(out: &mut String, found: &RemovalFinding, done: bool) {
             out.push('\n');
         }
     }
+    if !found.by_hand.is_empty() {
+        paragraph(out, "Rows that are kept and were not brought back are put into the live tables by hand with:");
+        push(out, format_args!("{}\n", block(&found.by_hand.join("\n"))));
+    }
     if !found.sql.is_empty() {
         paragraph(out, "The statements of the transaction:");
         push(out, format_args!("{}\n", block(&found.sql.join("\n"))));

@@ -294,6 +294,7 @@ impl Rollback {
             before: None,
             rows: Vec::new(),
             way_back: Vec::new(),
+            restore: Vec::new(),
             act: None,
             acts: 0,
             groups: 0,

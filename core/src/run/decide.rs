@@ -123,7 +123,7 @@ impl Draft<'_> {
             }
             Event::StepEnded { step, outcome } => {
                 if self.in_flight(step) {
-                    self.push(Record::StepEnded { number: step, outcome });
+                    self.push(Record::StepEnded { number: step, outcome: *outcome });
                 }
             }
             Event::NoticeSettled { notice, channel, result } => self.notice_settled(notice, channel, result),

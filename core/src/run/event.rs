@@ -33,7 +33,7 @@ pub enum Event {
         /// The step's number.
         step: u64,
         /// How.
-        outcome: Outcome,
+        outcome: Box<Outcome>,
     },
     /// A receiving server has acknowledged a notice, or never will.
     NoticeSettled {

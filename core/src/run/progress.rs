@@ -72,12 +72,13 @@ impl Window {
             Step::Inspect { moment, .. } if known => {
                 let mut seen = Inspection::Unseen(outcome.detail.clone());
                 if let Some(attempt) = self.attempt_mut() {
-                    if let (Finding::Difference { difference, rows, way_back }, true) =
+                    if let (Finding::Difference { difference, rows, way_back, restore }, true) =
                         (&outcome.finding, outcome.is_success())
                     {
                         seen = Inspection::Seen(difference.clone());
                         attempt.rows.clone_from(rows);
                         attempt.way_back.clone_from(way_back);
+                        attempt.restore.clone_from(restore);
                     }
                     match moment {
                         Moment::Before => attempt.before = Some(seen),

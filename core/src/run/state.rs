@@ -272,6 +272,8 @@ pub struct Attempt {
     pub rows: Vec<RowCount>,
     /// The statements that would put everything back, as of the last look.
     pub way_back: Vec<String>,
+    /// What a restore would bring back and what would be lost, as of the look before it.
+    pub restore: Vec<String>,
     /// How its work ended.
     pub act: Option<Outcome>,
     /// How often it was started since something of it last went through.

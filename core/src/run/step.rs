@@ -195,6 +195,9 @@ pub enum Finding {
         /// The statements that would put everything back, in order.
         #[serde(default)]
         way_back: Vec<String>,
+        /// What a restore would bring back and what would be lost, in sentences; none where no restore is ahead.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        restore: Vec<String>,
     },
     /// A process ended.
     Process {
@@ -240,6 +243,9 @@ pub struct RemovalFinding {
     /// Where the values of columns are kept that were added to tables that stay.
     #[serde(default)]
     pub columns: Vec<KeptColumns>,
+    /// Statements with which a person puts back rows that are kept and were not brought back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by_hand: Vec<String>,
     /// Whether this was one group of several: the next is another step.
     #[serde(default)]
     pub more: bool,
@@ -260,6 +266,7 @@ impl RemovalFinding {
         self.put_back.extend(next.put_back.iter().cloned());
         self.left.clone_from(&next.left);
         self.columns.extend(next.columns.iter().cloned());
+        self.by_hand.extend(next.by_hand.iter().cloned());
         self.more = next.more;
     }
 }

@@ -296,7 +296,7 @@ fn gates_that_could_stop_nothing() {
 #[test]
 fn what_is_not_in_this_version_is_said_so() {
     let not_yet = |what: &str| format!("{what} is not available in this version");
-    for kind in ["prometheus", "log"] {
+    for kind in ["prometheus"] {
         is_error(
             &edited("http.url = \"http://127.0.0.1/health\"", &format!("{kind} = {{}}")),
             &not_yet(&format!("`{kind}`")),
@@ -421,4 +421,42 @@ fn durations() {
     ] {
         assert_eq!(soak(text).unwrap_err().len(), 1, "{text}");
     }
+}
+
+#[test]
+fn patterns_of_a_log() {
+    let log = |rest: &str| {
+        edited("http.url = \"http://127.0.0.1/health\"", &format!("[signal.log]\npath = \"app.log\"\n{rest}"))
+    };
+    let loaded = read_plain(&log("error = '(?i)level=(error|fatal)'")).unwrap();
+    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+    let model::SignalSource::Log(source) = &loaded.config.signals[0].source else { panic!("a log") };
+    assert_eq!(source.path, Path::new("/etc/rollbackd/app.log"));
+    assert!(source.error.is_match(b"LEVEL=FATAL \xff") && source.line.is_none());
+    let loaded = read_plain(&log("error = 'x'\nline = '.'")).unwrap();
+    let model::SignalSource::Log(source) = &loaded.config.signals[0].source else { panic!("a log") };
+    assert!(source.line.is_none(), "written as in the reference");
+
+    let place = |rest: &str, message: &str, text: &str| is_error(&log(rest), message, text);
+    place("error = 'level=(error|fatal'", "`signal.log.error` is not a regular expression: unclosed group", "(");
+    place(
+        "error = 'x'\nline = 'ä[z-a]'",
+        "`signal.log.line` is not a regular expression: invalid character class range, the start must be <= the end",
+        "z-a",
+    );
+    // With escapes in it, the string is not what is written: the whole of it is shown.
+    place("error = \"\\\\d(\"", "`signal.log.error` is not a regular expression: unclosed group", "\"\\\\d(\"");
+    place(
+        "error = 'a(?=b)'",
+        "`signal.log.error` is not a regular expression: look-around, including look-ahead and look-behind, is not supported",
+        "(?=",
+    );
+    place("error = '\\w{5000}'", "`signal.log.error` is too large: it needs more than 4 MiB", "'\\w{5000}'");
+    place("line = 'x'", "`error` is missing in [signal.log]", "[signal.log]");
+
+    let warned = |pattern: &str| found(read_plain(&log(&format!("error = '{pattern}'"))));
+    assert_eq!(warned("x*"), [("`error` matches every line: all of them are bad".to_owned(), "'x*'".to_owned())]);
+    assert_eq!(warned(""), [("`error` matches every line: all of them are bad".to_owned(), "''".to_owned())]);
+    assert_eq!(warned("^$"), []);
+    assert_eq!(warned("^x?$"), []);
 }

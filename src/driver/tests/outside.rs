@@ -194,6 +194,7 @@ impl Outside {
                     difference: Difference { added, ..Difference::default() },
                     rows: Vec::new(),
                     way_back: Vec::new(),
+                    restore: Vec::new(),
                 }
             }
             Step::Preflight

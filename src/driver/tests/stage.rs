@@ -21,6 +21,7 @@ use crate::driver::snapshot::{Call, Snapshot};
 use crate::driver::{Driver, End, Inbox, Openings, Parts};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
+use crate::samples::recorder::Recorder;
 use crate::server::fixture;
 use crate::signal::Aside;
 use crate::signal::schedule::Reading;
@@ -122,6 +123,7 @@ impl Stage {
             adapters: Arc::clone(&self.outside) as _,
             metrics: Arc::new(Metrics::new(&plan).unwrap()),
             until_settled: self.until_settled,
+            recorder: Recorder::off(),
             clock: now,
         };
         let (tracker, cancel) = (TaskTracker::new(), CancellationToken::new());

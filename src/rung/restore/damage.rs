@@ -6,7 +6,6 @@ use std::path::Path;
 use rollbackd_core::baseline::{Baseline, Catalog, Object, ObjectId, ObjectKind, TableName, counted};
 use tokio_postgres::{Client, GenericClient};
 
-use super::record;
 use crate::config::model::{CheckKind, Config, IntegrityPolicy};
 use crate::postgres::keys::{self, SampledKeys};
 use crate::postgres::{Failure, catalog, count, during};
@@ -39,9 +38,10 @@ pub(super) struct Found {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Known<'a> {
     pub(super) config: &'a Config,
+    /// With what was brought back already.
     pub(super) baseline: &'a Baseline,
     pub(super) backup: Option<&'a Path>,
-    /// The window's quarantine, which says what was brought back already.
+    /// The window's quarantine.
     pub(super) quarantine: &'a str,
 }
 
@@ -51,7 +51,6 @@ pub(super) async fn find(client: &Client, known: Known<'_>) -> Result<Found, Fai
     let sampled = sampled(known.backup).await;
     let now = catalog::read(client).await?;
     let numbers = catalog::identities(client).await?;
-    let restored = record::read(client, quarantine).await?;
     let mut found = Found::default();
     for table in &config.database.original_tables {
         let Some(number) = baseline.identities.iter().find(|one| one.table == *table).map(|one| one.oid) else {
@@ -61,9 +60,7 @@ pub(super) async fn find(client: &Client, known: Known<'_>) -> Result<Found, Fai
         let live = numbers.iter().find(|one| one.table == *table).map(|one| one.oid);
         let elsewhere = numbers.iter().find(|one| one.oid == number && one.table.schema != quarantine);
         let why = match (live, elsewhere) {
-            (Some(live), _) if live == number || restored.contains(&live) => {
-                worn(client, known, sampled.as_ref(), &now, table).await?
-            }
+            (Some(live), _) if live == number => worn(client, known, sampled.as_ref(), &now, table).await?,
             (None, Some(other)) => {
                 found
                     .notes

@@ -7,7 +7,7 @@
 //! missing tables comes back (`structure`).
 
 mod damage;
-mod record;
+mod foresee;
 mod sequence;
 mod side;
 mod statements;
@@ -25,6 +25,7 @@ use rollbackd_core::run::step::{Finding, Outcome, RemovalFinding};
 use rollbackd_core::window::quarantine_schema;
 
 use self::damage::{Damaged, Known};
+pub(crate) use self::foresee::foresee;
 use self::side::{Side, Source};
 use self::swap::{Done, Swap, Swapped};
 use super::{Patience, WATCHER};
@@ -34,7 +35,7 @@ use crate::postgres::activity::{self, Blocker};
 use crate::postgres::pinned::Pinned;
 use crate::postgres::programs::{self, Programs};
 use crate::postgres::session::Session;
-use crate::postgres::{Failure, catalog, during};
+use crate::postgres::{Failure, catalog, during, restored};
 
 /// How often a catalog that changes under us is looked at again. An error that stays is none of that kind.
 const MOVES: u32 = 5;
@@ -140,7 +141,8 @@ impl Work<'_> {
             Ok(session) => session,
             Err(error) => return Ok(Try::Ended(End::Failed(error.to_string()))),
         };
-        let found = damage::find(session.client(), self.known()).await?;
+        let known = restored::known(session.client(), self.baseline).await?;
+        let found = damage::find(session.client(), self.known(&known)).await?;
         // Whatever became of a commit whose answer did not come, this is what is there.
         self.commit_sent.store(false, Ordering::Relaxed);
         if !found.obstacles.is_empty() {
@@ -154,15 +156,17 @@ impl Work<'_> {
         if self.ready.as_ref().is_none_or(|ready| ready.damaged != found.damaged) {
             match self.prepare(&mut session, &found.damaged).await? {
                 Ok(ready) => self.ready = Some(ready),
-                Err(Unready::Backup(reason)) => return self.fall_back(&mut session, &found.damaged, &reason).await,
+                Err(Unready::Backup(reason)) => {
+                    return self.fall_back(&mut session, &known, &found.damaged, &reason).await;
+                }
                 Err(Unready::Rows(reason)) => return Ok(Try::Ended(End::Failed(reason))),
             }
         }
-        self.swap(&mut session, blockers).await
+        self.swap(&mut session, &known, blockers).await
     }
 
-    fn known(&self) -> Known<'_> {
-        Known { config: self.config, baseline: self.baseline, backup: self.backup, quarantine: &self.quarantine }
+    fn known<'a>(&'a self, baseline: &'a Baseline) -> Known<'a> {
+        Known { config: self.config, baseline, backup: self.backup, quarantine: &self.quarantine }
     }
 
     /// Verifies the backup and fills the side schema from it.
@@ -208,7 +212,7 @@ impl Work<'_> {
     }
 
     /// One try to swap, watched by a second session.
-    async fn swap(&self, session: &mut Session, blockers: &mut Vec<Blocker>) -> Result<Try, Failure> {
+    async fn swap(&self, session: &mut Session, known: &Baseline, blockers: &mut Vec<Blocker>) -> Result<Try, Failure> {
         let Some(ready) = &self.ready else { return Ok(Try::Again("nothing was restored yet".to_owned())) };
         let database = &self.config.database;
         let watcher = tokio::time::timeout(WATCHER, self.pinned.session()).await.ok().and_then(Result::ok);
@@ -216,7 +220,8 @@ impl Work<'_> {
         let every = (database.lock_timeout / 4).clamp(Duration::from_millis(10), Duration::from_millis(250));
         let swap = Swap {
             config: self.config,
-            baseline: self.baseline,
+            baseline: known,
+            taken: self.baseline,
             damaged: &ready.damaged,
             sides: &ready.sides,
             structure: &ready.structure,
@@ -251,7 +256,13 @@ impl Work<'_> {
     }
 
     /// The backup is of no use.
-    async fn fall_back(&self, session: &mut Session, damaged: &[Damaged], reason: &str) -> Result<Try, Failure> {
+    async fn fall_back(
+        &self,
+        session: &mut Session,
+        known: &Baseline,
+        damaged: &[Damaged],
+        reason: &str,
+    ) -> Result<Try, Failure> {
         let missing: Vec<&Damaged> = damaged.iter().filter(|one| one.live.is_none()).collect();
         let there: Vec<String> =
             damaged.iter().filter(|one| one.live.is_some()).map(|one| format!("{} {}", one.table, one.why)).collect();
@@ -269,7 +280,8 @@ impl Work<'_> {
         }
         let left = self.patience.left();
         let client = session.client_mut();
-        let made = structure::make(client, self.config, self.baseline, &missing, file, &self.quarantine, left).await?;
+        let baselines = (self.baseline, known);
+        let made = structure::make(client, self.config, baselines, &missing, file, &self.quarantine, left).await?;
         match made {
             Err(why) => failed(why),
             Ok(skipped) => {
@@ -333,6 +345,7 @@ impl Work<'_> {
                 found.put_back = done.put_back;
                 found.left = done.left;
                 found.sql = done.sql;
+                found.by_hand = done.by_hand;
                 Outcome::succeeded(detail, Finding::Removal(self.found))
             }
         }
@@ -358,7 +371,10 @@ impl Work<'_> {
                     let rows =
                         moved.rows.map_or_else(|| "rows not counted".to_owned(), |rows| counted_u64(rows, "row"));
                     let newer = done.newer.iter().find(|(table, _)| *table == moved.table);
-                    let newer = newer.map(|(_, newer)| format!(", {newer} not in the backup")).unwrap_or_default();
+                    let newer = newer.map_or_else(
+                        || ", without a primary key by which rows that are not in the backup could be told".to_owned(),
+                        |(_, newer)| format!(", {newer} not in the backup"),
+                    );
                     format!("{} ({rows}{newer})", moved.table)
                 })
                 .collect();

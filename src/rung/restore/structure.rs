@@ -8,17 +8,17 @@ use rollbackd_core::baseline::{Baseline, TableName, quote_identifier};
 use tokio_postgres::{Client, Transaction};
 
 use super::damage::Damaged;
-use super::{record, statements};
+use super::statements;
 use crate::config::model::Config;
 use crate::postgres::removal::quarantine::make_closed;
-use crate::postgres::{Failure, catalog, count, during, milliseconds};
+use crate::postgres::{Failure, catalog, count, during, milliseconds, restored};
 
 /// Runs the file's statements in one transaction, leaving out what is there already. The inner `Err` is why it could not
-/// be done; then nothing was changed.
+/// be done; then nothing was changed. The baseline is given as it was taken, and as it is known by now.
 pub(super) async fn make(
     client: &mut Client,
     config: &Config,
-    baseline: &Baseline,
+    (taken, baseline): (&Baseline, &Baseline),
     missing: &[&Damaged],
     file: &Path,
     quarantine: &str,
@@ -62,7 +62,7 @@ pub(super) async fn make(
     }
     make_closed(&transaction, quarantine, &[]).await?;
     let tables: Vec<TableName> = missing.iter().map(|one| one.table.clone()).collect();
-    record::write(&transaction, quarantine, &tables).await?;
+    restored::write(&transaction, quarantine, taken, &tables).await?;
     transaction.commit().await.map_err(during(doing))?;
     Ok(Ok(skipped))
 }

@@ -9,18 +9,21 @@ use tokio_postgres::{Client, GenericClient, Transaction};
 
 use super::damage::Damaged;
 use super::side::{self, Side};
-use super::{record, sequence, statements, target};
+use super::{sequence, statements, target};
 use crate::config::model::Config;
 use crate::postgres::removal::backward::{Backward, Ended};
 use crate::postgres::removal::quarantine::shifting;
 use crate::postgres::removal::scope::Member;
-use crate::postgres::{Failure, catalog, count, during, milliseconds};
+use crate::postgres::{Failure, catalog, count, during, milliseconds, restored};
 
 /// What the swap needs to know.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Swap<'a> {
     pub(super) config: &'a Config,
+    /// As it is known by now.
     pub(super) baseline: &'a Baseline,
+    /// As it was taken.
+    pub(super) taken: &'a Baseline,
     pub(super) damaged: &'a [Damaged],
     pub(super) sides: &'a [Side],
     /// The structure of the backup, as statements.
@@ -49,6 +52,8 @@ pub(super) struct Done {
     pub(super) moved: Vec<RemovedTable>,
     /// How many rows of each are not in what was restored, as far as it could be told.
     pub(super) newer: Vec<(TableName, u64)>,
+    /// What puts those into the live tables.
+    pub(super) by_hand: Vec<String>,
     pub(super) notes: Vec<String>,
     pub(super) put_back: Vec<String>,
     pub(super) left: Vec<String>,
@@ -110,7 +115,7 @@ pub(super) async fn attempt(client: &mut Client, swap: Swap<'_>, left: Duration)
     if !harm.is_empty() {
         return Ok(Swapped::Stopped(harm));
     }
-    record::write(&transaction, swap.quarantine, &tables).await?;
+    restored::write(&transaction, swap.quarantine, swap.taken, &tables).await?;
     side::clear(&transaction).await?;
     swap.commit_sent.store(true, Ordering::Relaxed);
     transaction.commit().await.map_err(during("committing the restore"))?;
@@ -195,34 +200,42 @@ impl Swap<'_> {
             let rows = count::own_rows(client, place).await.ok();
             done.moved.push(RemovedTable { table: member.table.clone(), rows });
             if let Ok(Some(newer)) = newer(client, &member.table, place).await {
-                done.newer.push((member.table.clone(), newer));
+                done.newer.push((member.table.clone(), newer.rows));
+                done.by_hand.extend((newer.rows > 0).then_some(newer.insert));
             }
         }
     }
 }
 
-/// The rows in the quarantine whose primary keys are not among what was restored; nothing when no key tells.
-async fn newer(client: &impl GenericClient, table: &TableName, place: &TableName) -> Result<Option<u64>, Failure> {
+/// The rows in the quarantine whose primary keys are not among what was restored.
+struct Newer {
+    rows: u64,
+    /// The statement that puts them into the live table.
+    insert: String,
+}
+
+/// Looks for them; nothing when no key tells.
+async fn newer(client: &impl GenericClient, table: &TableName, place: &TableName) -> Result<Option<Newer>, Failure> {
     let doing = format!("counting the rows of {table} that are not in the backup");
     let sql = "select array(select quote_ident(a.attname) from pg_index i join pg_attribute a \
                  on a.attrelid = i.indrelid and a.attnum = any(i.indkey) \
                where i.indrelid = to_regclass($1) and i.indisprimary order by a.attnum), \
-               array(select quote_ident(a.attname) from pg_attribute a \
-               where a.attrelid = to_regclass($2) and a.attnum > 0 and not a.attisdropped)";
+               array(select quote_ident(a.attname) from pg_attribute a join pg_attribute b on b.attname = a.attname \
+                 and b.attrelid = to_regclass($2) and b.attnum > 0 and not b.attisdropped \
+               where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped and a.attgenerated = '' \
+               order by a.attnum)";
     let row = client.query_one(sql, &[&table.sql(), &place.sql()]).await.map_err(during(&doing))?;
-    let (keys, there): (Vec<String>, Vec<String>) =
+    let (keys, both): (Vec<String>, Vec<String>) =
         (row.try_get(0).map_err(during(&doing))?, row.try_get(1).map_err(during(&doing))?);
-    if keys.is_empty() || !keys.iter().all(|key| there.contains(key)) {
+    if keys.is_empty() || !keys.iter().all(|key| both.contains(key)) {
         return Ok(None);
     }
     let same: Vec<String> = keys.iter().map(|key| format!("a.{key}::text = b.{key}::text")).collect();
-    let sql = format!(
-        "select count(*) from only {} a where not exists (select from only {} b where {})",
-        place.sql(),
-        table.sql(),
-        same.join(" and ")
-    );
-    let row = client.query_one(&sql, &[]).await.map_err(during(&doing))?;
-    let rows: i64 = row.try_get(0).map_err(during(&doing))?;
-    Ok(u64::try_from(rows).ok())
+    let (live, kept, same) = (table.sql(), place.sql(), same.join(" and "));
+    let rows = format!("from only {kept} a where not exists (select from only {live} b where {same})");
+    let row = client.query_one(&format!("select count(*) {rows}"), &[]).await.map_err(during(&doing))?;
+    let count: i64 = row.try_get(0).map_err(during(&doing))?;
+    let columns = both.join(", ");
+    let insert = format!("insert into {live} ({columns}) overriding system value select {columns} {rows};");
+    Ok(u64::try_from(count).ok().map(|rows| Newer { rows, insert }))
 }

@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::postgres::testing::Fixture;
 
+mod around;
+
 const ORIGINALS: &str = "
     create table profiles (id int primary key, name text);
     create table posts (id int generated always as identity primary key, author int not null references profiles,

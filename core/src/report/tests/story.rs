@@ -236,7 +236,12 @@ pub(super) fn difference(tables: &[&str]) -> Difference {
 pub(super) fn seen(difference: &Difference) -> Outcome {
     Outcome::succeeded(
         difference.summary(),
-        Finding::Difference { difference: difference.clone(), rows: Vec::new(), way_back: Vec::new() },
+        Finding::Difference {
+            difference: difference.clone(),
+            rows: Vec::new(),
+            way_back: Vec::new(),
+            restore: Vec::new(),
+        },
     )
 }
 

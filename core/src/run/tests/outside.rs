@@ -115,7 +115,12 @@ impl World {
             }
             Step::Inspect { .. } => Outcome::succeeded(
                 "the catalog was read",
-                Finding::Difference { difference: self.difference(), rows: Vec::new(), way_back: Vec::new() },
+                Finding::Difference {
+                    difference: self.difference(),
+                    rows: Vec::new(),
+                    way_back: Vec::new(),
+                    restore: Vec::new(),
+                },
             ),
             Step::Act { rung } => self.act(*rung),
             Step::Verify { stage } => self.verify(*stage),

@@ -139,12 +139,13 @@ fn event(state: &State, now: Timestamp, one: &Move) -> Event {
     let in_flight = state.window.as_ref().map(|window| window.in_flight.as_slice()).unwrap_or_default();
     match one {
         Move::Ends { newest, result, finding } => match if *newest { in_flight.last() } else { in_flight.first() } {
-            Some(running) => {
-                Event::StepEnded { step: running.number, outcome: outcome(&running.step, *result, *finding, now) }
-            }
+            Some(running) => Event::StepEnded {
+                step: running.number,
+                outcome: Box::new(outcome(&running.step, *result, *finding, now)),
+            },
             None => Event::Pulse { due: vec![] },
         },
-        Move::Stray { step } => Event::StepEnded { step: *step, outcome: Outcome::failed("a stray") },
+        Move::Stray { step } => Event::StepEnded { step: *step, outcome: Box::new(Outcome::failed("a stray")) },
         Move::Process => {
             let process = Process { pid: 7, start_ticks: 1, boot_id: "b".to_owned() };
             Event::ProcessStarted { step: in_flight.first().map_or(3, |running| running.number), process }
@@ -210,9 +211,12 @@ fn outcome(step: &Step, result: u8, finding: u8, now: Timestamp) -> Outcome {
             Finding::Backup { directory: "b".to_owned(), bytes: 1, baseline: Arc::new(baseline) }
         }
         Step::ReadGate { .. } => Finding::Gate { prior: "as it was".to_owned() },
-        Step::Inspect { .. } => {
-            Finding::Difference { difference: difference(finding % 3), rows: Vec::new(), way_back: Vec::new() }
-        }
+        Step::Inspect { .. } => Finding::Difference {
+            difference: difference(finding % 3),
+            rows: Vec::new(),
+            way_back: Vec::new(),
+            restore: Vec::new(),
+        },
         Step::Preflight
         | Step::Migrate
         | Step::EndProcess { .. }
@@ -335,7 +339,7 @@ proptest! {
             now += secs(*gap);
             let event = event(&state, now, one);
             if matches!(one, Move::Concludes) {
-                let last = Event::StepEnded { step: 1, outcome: Outcome::failed("the program ends") };
+                let last = Event::StepEnded { step: 1, outcome: Box::new(Outcome::failed("the program ends")) };
                 let entries = conclude(&state, &plan, now, last.clone());
                 let begun = entries.iter().any(|entry| matches!(entry.record, Record::StepStarted { .. }));
                 prop_assert!(!begun, "nothing begins while the program ends");
@@ -424,7 +428,7 @@ proptest! {
                 Some(running) if *result == 1 => Event::Restarted { version: running.number.to_string() },
                 Some(running) => {
                     let outcome = outcome(&running.step, *result, *finding, now);
-                    Event::StepEnded { step: running.number, outcome }
+                    Event::StepEnded { step: running.number, outcome: Box::new(outcome) }
                 }
                 None => request(Ask::Approve),
             };

@@ -393,7 +393,7 @@ impl World {
     fn end(&mut self, step: u64, outcome: Outcome) -> Result<(), Crashed> {
         let ours = |effect: &Effect| matches!(effect, Effect::Perform { number, .. } if *number == step);
         self.running.retain(|running| !ours(&running.effect));
-        self.feed(Event::StepEnded { step, outcome })
+        self.feed(Event::StepEnded { step, outcome: Box::new(outcome) })
     }
 
     fn perform(&mut self, number: u64) -> Result<(), Crashed> {

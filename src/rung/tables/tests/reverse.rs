@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::postgres::programs::{self, Access};
+use crate::undo::tests::Facts;
+use crate::undo::{self, undo};
 
 const RICH: &str = "
     create table items (id bigint generated always as identity primary key, name text not null default 'x', price numeric(10, 2),
@@ -56,28 +58,52 @@ impl World {
     }
 }
 
-/// Makes the rich schema, lets the migration at it, and takes it back both ways.
-async fn reversed(before: &str, migration: &str) {
+/// Makes the rich schema, lets the migration at it, takes it back both ways, and undoes that both times: then all is as the
+/// migration had made it. One thing legitimately differs: what the migration had taken away and the rollback made again
+/// stays, because undo brings back and takes nothing away. `again` is those of the migration's statements that took it
+/// away; after them nothing differs at all.
+async fn reversed(before: &str, migration: &str, again: &str) {
     for dispose in [QUARANTINE, DROP] {
         let mut world = World::new(&format!("{RICH} {before}"), "").await;
         let dump = world.dump().await;
         world.baseline = Arc::new(world.fixture.baseline().await);
-        world.fixture.sql(migration).await;
-        assert_ne!(world.dump().await, dump, "the migration did something: {migration}");
-        let outcome = world.act(&World::everything(dispose), Duration::from_secs(60)).await;
+        // Its temporary tables live as long as its session.
+        let migrator = world.fixture.session().await;
+        migrator.client().batch_execute(migration).await.expect("migrates");
+        let (migrated, facts) = (world.dump().await, Facts::of(&world.config.database).await);
+        assert_ne!(migrated, dump, "the migration did something: {migration}");
+        let removal = World::everything(dispose);
+        let outcome = world.act(&removal, Duration::from_secs(60)).await;
         assert!(outcome.is_success(), "{migration}\n{}", outcome.detail);
         world.originals_are_whole().await;
         assert_eq!(world.difference().await, CLEAN, "{migration}\n{}", outcome.detail);
-        let after = world.dump().await;
-        let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
-        let (was, is) = (lines(&dump), lines(&after));
-        let differ: Vec<_> = was.symmetric_difference(&is).collect();
+        let differ = different_lines(&dump, &world.dump().await);
         assert!(differ.is_empty(), "{migration}\n{differ:#?}");
         let now = world.fixture.baseline().await;
         assert_eq!(now.prints, world.baseline.prints, "{migration}");
-        let again = world.act(&World::everything(dispose), Duration::from_secs(60)).await;
-        assert_eq!(again.detail, "nothing left to remove");
+        let more = world.act(&removal, Duration::from_secs(60)).await;
+        assert_eq!(more.detail, "nothing left to remove");
+
+        let undone = undo(&world.config, SCHEMA, Duration::from_secs(60)).await;
+        assert_eq!(undone.ended, undo::Ended::Undone, "{migration}\n{undone:#?}");
+        assert!(undone.quarantine_dropped, "{migration}\n{undone:#?}");
+        assert!(undone.left.is_empty() && undone.stays.is_empty() == again.is_empty(), "{undone:#?}");
+        migrator.client().batch_execute(again).await.expect("takes away again");
+        let mut differ = different_lines(&migrated, &world.dump().await);
+        differ.extend(facts.differing(&Facts::of(&world.config.database).await));
+        assert!(differ.is_empty(), "{dispose:?}: {migration}\n{differ:#?}\n{undone:#?}");
+        let prints = world.fixture.baseline().await.prints;
+        assert_eq!(prints, world.baseline.prints, "{migration}");
+        drop(migrator);
     }
+}
+
+/// The lines that only one of two dumps has: `-` those that went, `+` those that came.
+fn different_lines(was: &str, is: &str) -> Vec<String> {
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
+    let (was, is) = (lines(was), lines(is));
+    let went = was.difference(&is).map(|line| format!("-{line}"));
+    went.chain(is.difference(&was).map(|line| format!("+{line}"))).collect()
 }
 
 #[tokio::test]
@@ -91,6 +117,7 @@ async fn what_was_added_to_originals_goes() {
          comment on table items is 'things'; grant insert on items to reverse_anon; grant update (name) on items to public;
          alter publication shop add table app.settings; create statistics more_stats on price, sku from items;
          create rule log as on update to app.settings do also select 1; alter table app.settings add column n serial;",
+        "",
     )
     .await;
 }
@@ -109,21 +136,21 @@ async fn what_was_redefined_is_put_back() {
          revoke execute on function item_count() from public; alter table app.settings owner to reverse_anon;
          comment on column items.price is 'in dollars'; drop index items_price; create index items_price on items (price);
          alter table items drop constraint items_price_check; alter publication shop set (publish = 'insert');",
+        "alter table items alter name drop not null; revoke select on items from reverse_anon;
+         revoke execute on function item_count() from public; revoke all on app.settings from postgres;
+         alter table items drop constraint items_price_check",
     )
     .await;
 }
 
 #[tokio::test]
 async fn what_was_taken_away_is_made_again() {
-    reversed(
-        "",
-        "drop view cheaper; drop view cheap; drop materialized view totals; drop function item_count(); drop policy readers on items;
+    const MIGRATION: &str = "drop view cheaper; drop view cheap; drop materialized view totals; drop function item_count(); drop policy readers on items;
          drop trigger touched on items; drop function touch(); drop publication shop; drop sequence tickets;
          alter table items drop constraint items_name_key; drop index items_price; drop statistics items_stats;
          alter table app.settings drop constraint settings_pkey; drop rule no_delete on \"Odd \"\"Table 🚀\";
-         alter table items alter name drop default",
-    )
-    .await;
+         alter table items alter name drop default";
+    reversed("", MIGRATION, MIGRATION).await;
 }
 
 #[tokio::test]
@@ -134,7 +161,10 @@ async fn names_are_given_back() {
          alter table app.settings set schema public; alter index items_price rename to things_price;
          alter type mood rename to feeling; alter table things rename constraint items_name_key to things_title_key;
          alter table \"Odd \"\"Table 🚀\" rename to \"order\"; alter sequence tickets rename to numbers;
-         alter function item_count() rename to thing_count; create table pages (id int references things);",
+         alter function item_count() rename to thing_count; create table pages (id int references things);
+         alter table things add column sku text; update things set sku = 'sku ' || id; alter table things rename id to number;
+        ",
+        "drop function item_count()",
     )
     .await;
 }
@@ -150,6 +180,12 @@ async fn new_tables_of_every_kind_go() {
          create table log (at date, n int default nextval('tickets')) partition by range (at);
          create table log_1 partition of log for values from ('2026-01-01') to ('2027-01-01');
          create unlogged table cache (k text primary key, v text); create temporary table passing (id int);
+         create table \"a\"\"b\" (id int primary key, \"select\" int); create table \"🚀\" (id int references \"a\"\"b\" on update cascade);
+         create table \"table\" (id int primary key, up int references \"table\"); insert into \"table\" values (1, 1), (2, 1);
+         create sequence numbers; create table odd (n int default nextval('numbers')); create table even (n int default nextval('numbers'));
+         insert into odd default values; insert into even default values; insert into cache values ('k', 'v');
+         insert into passing values (1); insert into \"a\"\"b\" values (7, 1); insert into \"🚀\" values (7);
+         insert into extra.pages (\"🚀\") values (1), (2); insert into \"Order\" (id) values (1);
          create table kept (p pages, twice int generated always as (2 * 2) stored);
          create materialized view page_counts as select count(*) from pages;
          create view both_of_them as select p.id, c.name from pages p, cheap c;
@@ -159,6 +195,7 @@ async fn new_tables_of_every_kind_go() {
          create trigger paged after insert on items for each row execute function page_log();
          alter table items add column first_page pages;
          insert into pages default values; insert into log values ('2026-03-03'); alter publication shop add table pages;",
+        "",
     )
     .await;
 }
@@ -166,11 +203,11 @@ async fn new_tables_of_every_kind_go() {
 #[tokio::test]
 async fn an_extension_and_enum_values_are_left_where_they_do_no_harm() {
     for dispose in [QUARANTINE, DROP] {
-        let world = World::new(
-            RICH,
-            "create extension if not exists citext; create table pages (t citext); alter type mood add value 'glad'",
-        )
-        .await;
+        let migration =
+            "create extension if not exists citext; create table pages (t citext); insert into pages values ('A');
+             alter type mood add value 'glad'";
+        let world = World::new(RICH, migration).await;
+        let (migrated, facts) = (world.dump().await, Facts::of(&world.config.database).await);
         let outcome = world.act(&World::everything(dispose), Duration::from_secs(60)).await;
         assert!(outcome.is_success(), "{}", outcome.detail);
         let left = world.difference().await;
@@ -178,6 +215,10 @@ async fn an_extension_and_enum_values_are_left_where_they_do_no_harm() {
         let expected = if dispose == QUARANTINE { "1 extension added" } else { CLEAN };
         assert_eq!(left, expected);
         assert_eq!(finding(&outcome).left.len(), usize::from(dispose == QUARANTINE), "{:?}", finding(&outcome).left);
+        let undone = undo(&world.config, SCHEMA, Duration::from_secs(60)).await;
+        assert_eq!(undone.ended, undo::Ended::Undone, "{undone:#?}");
+        assert_eq!(different_lines(&migrated, &world.dump().await), Vec::<String>::new());
+        assert_eq!(facts.differing(&Facts::of(&world.config.database).await), Vec::<String>::new());
     }
 }
 
@@ -276,5 +317,5 @@ async fn a_function_is_put_back_under_what_stands_on_it() {
          create function sum_of() returns numeric begin atomic select sum(half(amount)) from taxed; end;
          create trigger stamped before insert on taxed for each row when (half(new.amount) > 1) execute function stamp();
          grant select on halved to reverse_anon; comment on function half(numeric) is 'a half'";
-    reversed(before, anew).await;
+    reversed(before, anew, "").await;
 }
