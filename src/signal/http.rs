@@ -69,7 +69,11 @@ impl Client {
     /// # Errors
     /// When TLS cannot be set up.
     pub(crate) fn new() -> Result<Self, String> {
-        let tls = tls().map_err(|error| format!("TLS cannot be set up: {error}"))?;
+        Self::trusting(roots())
+    }
+
+    fn trusting(roots: rustls::RootCertStore) -> Result<Self, String> {
+        let tls = tls(roots).map_err(|error| format!("TLS cannot be set up: {error}"))?;
         let addresses = Arc::new(Addresses::default());
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
@@ -204,29 +208,22 @@ impl Resolve for Addresses {
     }
 }
 
-/// Trusts what the system trusts; where the system has no certificates at all, as in a bare container, what
-/// browsers trust. Nothing is chosen for the whole program.
-fn tls() -> Result<rustls::ClientConfig, rustls::Error> {
+/// What the system trusts; where the system has no certificates at all, as in a bare container, what browsers trust.
+fn roots() -> rustls::RootCertStore {
     let mut roots = rustls::RootCertStore::empty();
     let (trusted, _ignored) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if trusted == 0 {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
+    roots
+}
+
+/// Nothing is chosen for the whole program.
+fn tls(roots: rustls::RootCertStore) -> Result<rustls::ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let versions = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     Ok(versions.with_root_certificates(roots).with_no_client_auth())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn urls_of_the_same_host_keep_their_own_ports() {
-        let addresses = Addresses::default();
-        addresses.set("shop.example", vec!["192.0.2.7:8080".parse().unwrap()]);
-        let found: Vec<SocketAddr> = addresses.resolve("shop.example".parse().unwrap()).await.unwrap().collect();
-        assert_eq!(found, ["192.0.2.7:0".parse().unwrap()]);
-        assert!(addresses.resolve("other.example".parse().unwrap()).await.is_err());
-    }
-}
+pub(crate) mod tests;

@@ -220,11 +220,12 @@ struct Ages<'a> {
 /// The label by which the answer names the series.
 const PLACE: &str = "series";
 
-/// Asks of each group of series how old its newest sample is. `None` when there is none that may be too old.
+/// Asks which groups of series have data that the query looks at, and none of the last `max_age`. `None` when there
+/// can be no such group: a range that is no longer than `max_age` holds nothing older.
 ///
-/// Where only the newest sample is looked at, that very sample's time is asked for, and a series that has ended gives
-/// none. Where a range is looked at, the series may have ended and still make the value: then it is too old when the
-/// range holds samples and its last `max_age` holds none. A range that is no longer than `max_age` needs no asking.
+/// A query that looks at newest samples does not see series that have ended; one that looks at a range does. What a
+/// selector gives by itself is asked for the one, all that the range holds for the other. `last_over_time` is the
+/// function that takes series of several names, for it keeps the names.
 fn ages(query: &PrometheusQuery) -> Option<Ages<'_>> {
     let mut series: Vec<&Series> = Vec::new();
     for one in query.query.series.iter().chain(query.samples.iter().flat_map(|samples| &samples.series)) {
@@ -237,13 +238,11 @@ fn ages(query: &PrometheusQuery) -> Option<Ages<'_>> {
         .iter()
         .enumerate()
         .map(|(place, Series { selector, back })| {
-            let asked = match back {
-                None => format!("time() - max(timestamp({selector}))"),
-                Some(back) => format!(
-                    "max(count_over_time({selector}[{}ms])) unless max(count_over_time({selector}[{max_age}ms]))",
-                    back.as_millis()
-                ),
+            let seen = match back {
+                None => selector.clone(),
+                Some(back) => format!("last_over_time({selector}[{}ms])", back.as_millis()),
             };
+            let asked = format!("count({seen}) unless count(last_over_time({selector}[{max_age}ms]))");
             format!("label_replace({asked}, \"{PLACE}\", \"{place}\", \"\", \"\")")
         })
         .collect();
@@ -255,21 +254,11 @@ fn check_age(answer: &Data, series: &[&Series], max_age: Duration) -> Result<(),
     let Data::Vector(elements) = answer else {
         return Err(Fault::Unreadable("Prometheus: how old the data is cannot be told".to_owned()));
     };
-    for element in elements {
-        let place = element.metric.get(PLACE).and_then(|place| place.parse::<usize>().ok());
-        let (Some(series), Some((_, number))) = (place.and_then(|place| series.get(place)), &element.value) else {
-            continue;
-        };
-        let selector = brief(&series.selector);
-        if series.back.is_some() {
-            return Err(Fault::Unreadable(format!("the data of {selector} has no sample of the last {max_age:?}")));
-        }
-        let age = number.parse::<f64>().unwrap_or(f64::INFINITY);
-        if age > max_age.as_secs_f64() {
-            let reason = format!("the data of {selector} is {age:.0} s old, more than {max_age:?}");
-            return Err(Fault::Unreadable(reason));
-        }
-    }
-    Ok(())
+    let Some(old) = elements.first() else { return Ok(()) };
+    let place = old.metric.get(PLACE).and_then(|place| place.parse::<usize>().ok());
+    let selector = place.and_then(|place| series.get(place)).map_or("the query", |series| &series.selector);
+    Err(Fault::Unreadable(format!("the data of {} has no sample of the last {max_age:?}", brief(selector))))
 }
 
+#[cfg(test)]
+mod tests;

@@ -296,13 +296,6 @@ fn gates_that_could_stop_nothing() {
 #[test]
 fn what_is_not_in_this_version_is_said_so() {
     let not_yet = |what: &str| format!("{what} is not available in this version");
-    for kind in ["prometheus"] {
-        is_error(
-            &edited("http.url = \"http://127.0.0.1/health\"", &format!("{kind} = {{}}")),
-            &not_yet(&format!("`{kind}`")),
-            kind,
-        );
-    }
     let error_log = extended("[[verify]]\nkind = \"error_log\"\n");
     is_error(&error_log, &not_yet("`verify.kind` = `error_log`"), "\"error_log\"");
     for format in ["slack", "discord", "teams", "pagerduty"] {
