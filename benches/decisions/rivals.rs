@@ -51,5 +51,4 @@ impl Decider {
 
 /// The signals of the shipped configuration that a run gives samples of.
 pub(super) const PROBE: &str = "api";
-pub(super) const DATABASE: &str = "database";
 pub(super) const REQUESTS: &str = "requests";

@@ -7,7 +7,7 @@ use rollbackd_core::plan::Plan;
 use rollbackd_core::replay::{Replay, Seen};
 use rollbackd_core::sample::{Reading, Sample};
 
-use super::rivals::{self, DATABASE, Decider, PROBE, REQUESTS};
+use super::rivals::{self, Decider, PROBE, REQUESTS};
 use super::world::{Event, FAULTS, HEALTHY, TRAFFIC, Traffic, WARM_UP, WATCHED, World};
 
 /// What a decider made of all runs of one model.
@@ -96,8 +96,8 @@ fn samples(plan: &Plan, world: &World, rng: &mut ChaCha8Rng) -> Vec<(usize, Samp
                     Reading::Events { good, bad, value: None, reason: None }
                 }
                 _ if world.is_cut_off(at) => Reading::unreadable("no witness answers"),
-                DATABASE => Reading::good(),
                 PROBE if world.fails(at, rng) => Reading::bad("status 500"),
+                // The database is never ill here.
                 _ => Reading::good(),
             };
             let at_instant = begin() + SignedDuration::from_micros((at * 1e6) as i64);
@@ -117,7 +117,7 @@ fn decided(shipped: &Plan, decider: Decider, samples: &[(usize, Sample)]) -> Opt
     let seen = samples.iter().map(|(place, sample)| {
         let reading = match &sample.reading {
             Reading::Unreadable { reason } if !decider.knows_unreadable() => Reading::bad(reason.clone()),
-            reading => reading.clone(),
+            reading @ (Reading::Events { .. } | Reading::Unreadable { .. }) => reading.clone(),
         };
         (*place, Sample { reading, ..sample.clone() })
     });

@@ -193,7 +193,7 @@ fn parts(mut top: Section<'_>) -> Option<Config> {
     let (signal_names, signals) = signal::read(signals, &ground);
     let rules = rule::read(rules, &signal_names, &signals, window.duration);
     let decision = window::decision(decision, rules.rollback);
-    let checks = verify::read(checks, &ground);
+    let checks = verify::read(checks, &ground, &signal_names, &signals);
     let smtp = top.child("smtp");
     let contacts = contact::read(contacts, smtp.is_present());
     let smtp = if smtp.is_present() { contact::smtp(smtp) } else { None };

@@ -575,6 +575,15 @@ pub enum CheckKind {
         /// `run`.
         run: Command,
     },
+    /// Lines that come in while traffic flows again.
+    ErrorLog {
+        /// The log of `signal`.
+        source: LogSource,
+        /// `ratio_below`: the share of bad lines must be smaller.
+        ratio_below: f64,
+        /// `for`: how long lines are counted.
+        within: Duration,
+    },
 }
 
 impl CheckKind {
@@ -587,6 +596,7 @@ impl CheckKind {
             Self::Auth { .. } => "auth",
             Self::Http(_) => "http",
             Self::Sql { .. } => "sql",
+            Self::ErrorLog { .. } => "error_log",
             Self::Command { .. } => "command",
         }
     }

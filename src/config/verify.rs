@@ -8,16 +8,13 @@ use rollbackd_core::plan::Stage;
 
 use super::cross::Names;
 use super::database::Ground;
-use super::model::{Check, CheckKind, IntegrityPolicy};
+use super::model::{Check, CheckKind, IntegrityPolicy, Signal, SignalSource};
 use super::problem::Problem;
 use super::redact::quoted;
 use super::scalar::{ANY, BOUND, seconds};
 use super::section::Section;
 use super::signal;
 use super::value::Value;
-
-/// Checks of a later version.
-const LATER: [&str; 1] = ["error_log"];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -28,15 +25,21 @@ enum Kind {
     Http,
     Sql,
     Command,
+    ErrorLog,
 }
 
 /// Reads every `[[verify]]`; without any, the tables and their counts are checked.
-pub(super) fn read(sections: Vec<Section<'_>>, ground: &Ground) -> Vec<Check> {
+pub(super) fn read(
+    sections: Vec<Section<'_>>,
+    ground: &Ground,
+    signal_names: &Names,
+    signals: &[Signal],
+) -> Vec<Check> {
     if sections.is_empty() {
         return [CheckKind::Tables, grow_only()].into_iter().map(by_default).collect();
     }
     let mut names = Names::of("check");
-    sections.into_iter().filter_map(|section| check(section, ground, &mut names)).collect()
+    sections.into_iter().filter_map(|section| check(section, ground, &mut names, (signal_names, signals))).collect()
 }
 
 fn grow_only() -> CheckKind {
@@ -53,7 +56,7 @@ const fn patience(in_database: bool) -> Duration {
     if in_database { seconds(60) } else { seconds(10) }
 }
 
-fn check(mut section: Section<'_>, ground: &Ground, names: &mut Names) -> Option<Check> {
+fn check(mut section: Section<'_>, ground: &Ground, names: &mut Names, signals: (&Names, &[Signal])) -> Option<Check> {
     let words = [
         ("tables", Kind::Tables),
         ("integrity", Kind::Integrity),
@@ -62,9 +65,10 @@ fn check(mut section: Section<'_>, ground: &Ground, names: &mut Names) -> Option
         ("http", Kind::Http),
         ("sql", Kind::Sql),
         ("command", Kind::Command),
+        ("error_log", Kind::ErrorLog),
     ];
     // What else it holds belongs to a kind that is not known.
-    let kind = section.need("kind", "kind = \"tables\"", |value| value.choice(&words, &LATER))?;
+    let kind = section.need("kind", "kind = \"tables\"", |value| value.choice(&words, &[]))?;
     let word = words.iter().find(|(_, known)| *known == kind).map_or("", |(word, _)| word);
     let name = if section.has("name") {
         section.maybe("name", |value| names.take(value))
@@ -93,6 +97,7 @@ fn check(mut section: Section<'_>, ground: &Ground, names: &mut Names) -> Option
         Kind::Command => section
             .need("run", "run = [\"scripts/smoke-test.sh\"]", Value::command)
             .map(|run| CheckKind::Command { run }),
+        Kind::ErrorLog => error_log(&mut section, stage, signals),
     };
     section.finish();
     Some(Check { name: name?, stage, timeout, retries, every, kind: checked? })
@@ -159,4 +164,37 @@ fn auth(section: &mut Section<'_>) -> Option<CheckKind> {
         value.secret("the test account's password")
     });
     Some(CheckKind::Auth { url: url?, apikey, email: email?, password: password? })
+}
+
+fn error_log(section: &mut Section<'_>, stage: Stage, (names, signals): (&Names, &[Signal])) -> Option<CheckKind> {
+    if stage == Stage::Closed {
+        let message = "`error_log` cannot be checked while traffic is stopped";
+        let problem = Problem::error(section.key_span("stage"), message).label("no lines come then");
+        section.doc().report(problem.help("accepted: \"open\", which is the default"));
+    }
+    let source = section.need("signal", "signal = \"app-log\"", |value| {
+        let (doc, span) = (value.doc, value.span());
+        let name = names.known(value)?;
+        // One that cannot be used was reported where it stands.
+        let signal = signals.iter().find(|signal| signal.name == name)?;
+        if let SignalSource::Log(source) = &signal.source {
+            return Some(source.clone());
+        }
+        let problem = Problem::error(span, format!("the signal {} is not a log", quoted(&name)));
+        doc.report(problem.label("not of kind `log`").help("accepted: the name of a [[signal]] with [signal.log]"));
+        None
+    });
+    let ratio_below = section.need("ratio_below", "ratio_below = 0.01", |value| {
+        let (doc, span) = (value.doc, value.span());
+        let expected = "a share above 0 and up to 1, such as 0.01 for one line in a hundred";
+        let ratio = value.number(expected)?;
+        if ratio <= 0.0 || ratio > 1.0 {
+            let problem = Problem::error(span, "`ratio_below` is out of range").label("out of range");
+            doc.report(problem.help(format!("accepted: {expected}")));
+            return None;
+        }
+        Some(ratio)
+    });
+    let within = section.or("for", seconds(30), |value| value.duration(BOUND));
+    Some(CheckKind::ErrorLog { source: source?, ratio_below: ratio_below?, within })
 }

@@ -33,7 +33,7 @@ async fn counted(name: &str, lines: &str) -> (u64, u64, Option<String>) {
     std::fs::write(&path, lines).unwrap();
     match reader.read(0).await.sample.reading {
         Reading::Events { good, bad, value: None, reason } => (good, bad, reason),
-        other => panic!("{other:?}"),
+        other @ (Reading::Events { .. } | Reading::Unreadable { .. }) => panic!("{other:?}"),
     }
 }
 
@@ -118,7 +118,7 @@ async fn until(reader: &Reader, index: usize, what: &str, mut holds: impl FnMut(
 fn value(reading: &Reading) -> f64 {
     match reading {
         Reading::Events { value: Some(value), bad: 0, .. } => *value,
-        other => panic!("no value: {other:?}"),
+        other @ (Reading::Events { .. } | Reading::Unreadable { .. }) => panic!("no value: {other:?}"),
     }
 }
 

@@ -14,7 +14,7 @@
 
 mod command;
 pub(crate) mod http;
-mod log;
+pub(crate) mod log;
 pub(crate) mod net;
 mod postgres;
 mod prometheus;
@@ -125,9 +125,10 @@ impl Reader {
                 let reason = reason.map(|line| log::shown(&self.config.veil.cover(line)));
                 Reading::Events { good, bad, value, reason }
             }
-            Ok(Reading::Unreadable { reason }) => Reading::unreadable(self.config.veil.cover(reason)),
             Err(Fault::Wrong(reason)) => Reading::bad(self.config.veil.cover(reason)),
-            Err(Fault::Unreadable(reason)) => Reading::unreadable(self.config.veil.cover(reason)),
+            Ok(Reading::Unreadable { reason }) | Err(Fault::Unreadable(reason)) => {
+                Reading::unreadable(self.config.veil.cover(reason))
+            }
             Err(Fault::Unanswered(reason)) => {
                 let reason = self.config.veil.cover(reason);
                 if self.witnesses.vouch(&self.client).await {

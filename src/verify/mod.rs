@@ -6,6 +6,7 @@
 mod auth;
 mod catalog;
 mod command;
+mod error_log;
 mod http;
 mod integrity;
 mod sql;
@@ -71,7 +72,18 @@ async fn settle(
     let in_time = timeout_at(deadline, async {
         loop {
             tried += 1;
-            let limit = check.timeout.min(deadline.saturating_duration_since(Instant::now()));
+            // Watching takes its time, whatever else may take some.
+            let watching = match check.kind {
+                CheckKind::ErrorLog { within, .. } => within,
+                CheckKind::Tables
+                | CheckKind::Integrity { .. }
+                | CheckKind::Catalog
+                | CheckKind::Sql { .. }
+                | CheckKind::Auth { .. }
+                | CheckKind::Http(_)
+                | CheckKind::Command { .. } => Duration::ZERO,
+            };
+            let limit = check.timeout.saturating_add(watching).min(deadline.saturating_duration_since(Instant::now()));
             last = attempt(context, check, client, limit).await;
             if last.is_ok() || tried > check.retries {
                 return;
@@ -122,6 +134,10 @@ async fn attempt(
         }
         CheckKind::Http(probe) => http::check(client.as_ref()?, probe, limit).await,
         CheckKind::Command { run } => command::check(run, limit).await,
+        CheckKind::ErrorLog { source, ratio_below, within } => {
+            let veil = &context.config.veil;
+            bound(limit, error_log::check(source, *ratio_below, *within, check.timeout, veil)).await
+        }
     }
 }
 

@@ -50,9 +50,8 @@ fn samples_of_people_and_of_prometheus_are_replayed() {
         std::fs::write(stage.path(name), text).unwrap();
         stage.path(name).to_str().unwrap().to_owned()
     };
-    let lines: String = (0..4)
-        .map(|second| format!("{{\"at\": \"2026-11-22T02:00:0{second}Z\", \"signal\": \"api\", \"bad\": 1}}\n"))
-        .collect();
+    let line = |second| format!("{{\"at\": \"2026-11-22T02:00:0{second}Z\", \"signal\": \"api\", \"bad\": 1}}\n");
+    let lines = [0, 1, 2, 3].map(line).concat();
     let told = replayed(&stage, &[&write("lines.jsonl", &lines)]);
     assert_eq!(told["decided"]["at"], "2026-11-22T02:00:02.000Z", "{told:#}");
     let matrix = r#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},

@@ -296,8 +296,6 @@ fn gates_that_could_stop_nothing() {
 #[test]
 fn what_is_not_in_this_version_is_said_so() {
     let not_yet = |what: &str| format!("{what} is not available in this version");
-    let error_log = extended("[[verify]]\nkind = \"error_log\"\n");
-    is_error(&error_log, &not_yet("`verify.kind` = `error_log`"), "\"error_log\"");
     for format in ["slack", "discord", "teams", "pagerduty"] {
         let text = extended(&format!(
             "[[contact]]\nrole = \"x\"\nwebhook = [{{ url = \"https://x.example\", format = \"{format}\" }}]\n"
@@ -437,8 +435,8 @@ fn patterns_of_a_log() {
         "`signal.log.line` is not a regular expression: invalid character class range, the start must be <= the end",
         "z-a",
     );
-    // With escapes in it, the string is not what is written: the whole of it is shown.
-    place("error = \"\\\\d(\"", "`signal.log.error` is not a regular expression: unclosed group", "\"\\\\d(\"");
+    // Where the text is not what is written, the whole of it is shown.
+    place(r#"error = "\u0061(""#, "`signal.log.error` is not a regular expression: unclosed group", r#""\u0061(""#);
     place(
         "error = 'a(?=b)'",
         "`signal.log.error` is not a regular expression: look-around, including look-ahead and look-behind, is not supported",
@@ -452,4 +450,22 @@ fn patterns_of_a_log() {
     assert_eq!(warned(""), [("`error` matches every line: all of them are bad".to_owned(), "''".to_owned())]);
     assert_eq!(warned("^$"), []);
     assert_eq!(warned("^x?$"), []);
+}
+
+#[test]
+fn a_check_of_a_log_needs_a_log() {
+    let log = "[[signal]]\nname = \"app\"\nlog = { path = \"app.log\", error = 'x' }\n";
+    let check = |rest: &str| extended(&format!("{log}[[verify]]\nkind = \"error_log\"\n{rest}"));
+    let loaded = read_plain(&check("signal = \"app\"\nratio_below = 0.01\n")).unwrap();
+    let kind = &loaded.config.checks.last().unwrap().kind;
+    assert!(matches!(kind, CheckKind::ErrorLog { within, .. } if within.as_secs() == 30), "{kind:?}");
+    is_error(&check("signal = \"api\"\nratio_below = 0.01\n"), "the signal `api` is not a log", "\"api\"");
+    is_error(&check("signal = \"ap\"\nratio_below = 0.01\n"), "there is no signal named `ap`", "\"ap\"");
+    is_error(&check("signal = \"app\"\nratio_below = 0\n"), "`ratio_below` is out of range", "0");
+    is_error(&check("signal = \"app\"\n"), "`ratio_below` is missing in [[verify]]", "[[verify]]");
+    is_error(
+        &check("signal = \"app\"\nratio_below = 0.01\nstage = \"closed\"\n"),
+        "`error_log` cannot be checked while traffic is stopped",
+        "stage",
+    );
 }

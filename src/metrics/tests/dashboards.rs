@@ -181,6 +181,7 @@ async fn a_real_prometheus_understands_every_query_and_knows_every_name() {
     let running = serve(rolling_back(clock::now()), None).await;
     running.metrics.observe(&rolling_back(clock::now()));
     running.metrics.requests(["api"]);
+    running.metrics.follows(["requests"]);
     let directory = tempfile::tempdir().expect("a directory");
     let mut prometheus = Prometheus::start(directory.path(), running.address);
     prometheus.has_scraped().await;

@@ -150,7 +150,8 @@ fn policies(config: &Config, table: &TableName) -> Vec<IntegrityPolicy> {
         | CheckKind::Auth { .. }
         | CheckKind::Http(_)
         | CheckKind::Sql { .. }
-        | CheckKind::Command { .. } => None,
+        | CheckKind::Command { .. }
+        | CheckKind::ErrorLog { .. } => None,
     });
     let policies: Vec<IntegrityPolicy> = checks.collect();
     if policies.is_empty() { vec![IntegrityPolicy::GrowOnly] } else { policies }

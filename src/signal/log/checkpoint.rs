@@ -122,19 +122,13 @@ fn write(file: &Path, saved: &Saved) -> io::Result<()> {
 
 /// A signal's name as the name of a file: bytes that are not plain are written as `%` and two digits.
 fn file_name(signal: &str) -> String {
-    let mut name = String::new();
-    for byte in signal.bytes() {
-        if byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_' {
-            name.push(char::from(byte));
-        } else {
-            name.push_str(&format!("%{byte:02X}"));
-        }
-    }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    let written = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    let mut name = signal.bytes().map(written).collect::<Vec<_>>().concat();
     // Names are at most 100 characters, but these may be of four bytes each.
     if name.len() > 200 {
         use sha2::Digest as _;
-        let hash = sha2::Sha256::digest(signal.as_bytes());
-        name = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        name = format!("{:x}", sha2::Sha256::digest(signal.as_bytes()));
     }
     format!("{name}.json")
 }

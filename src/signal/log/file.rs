@@ -142,7 +142,7 @@ impl Followed {
     }
 
     /// Moves to the end: to the beginning of the last line, when that is not written to its end yet.
-    pub(super) fn to_end(&mut self) -> io::Result<()> {
+    pub(super) fn skip_to_end(&mut self) -> io::Result<()> {
         self.size = self.file.metadata()?.len();
         let reach = u64::try_from(LONGEST).unwrap_or(u64::MAX).min(self.size);
         let from = self.size - reach;

@@ -28,7 +28,7 @@ const YOUNG: SignedDuration = SignedDuration::from_mins(15);
 pub(super) struct Follower {
     signal: String,
     path: PathBuf,
-    checkpoint: Checkpoint,
+    checkpoint: Option<Checkpoint>,
     /// Whether it is known where to begin.
     begun: bool,
     /// The file that was at the path when it was last looked at.
@@ -54,11 +54,11 @@ pub(super) struct Turn {
 }
 
 impl Follower {
-    pub(super) fn new(signal: &str, path: &Path, state_dir: &Path) -> Self {
+    pub(super) fn new(signal: &str, path: &Path, checkpoint: Option<Checkpoint>) -> Self {
         Self {
             signal: signal.to_owned(),
             path: path.to_owned(),
-            checkpoint: Checkpoint::new(state_dir, signal),
+            checkpoint,
             begun: false,
             current: None,
             leaving: Vec::new(),
@@ -98,7 +98,10 @@ impl Follower {
         self.buffer = buffer;
         turn.tail.lag_bytes = self.leaving.iter().chain(&self.current).map(Followed::lag).sum();
         if self.begun {
-            self.checkpoint.keep(self.saved());
+            let saved = self.saved();
+            if let Some(checkpoint) = &mut self.checkpoint {
+                checkpoint.keep(saved);
+            }
         }
         turn
     }
@@ -108,24 +111,25 @@ impl Follower {
         if self.begun {
             return Ok(());
         }
-        let saved = self.checkpoint.load().unwrap_or_else(|error| {
-            let file = self.checkpoint.file().display();
-            tracing::warn!(event = "signal.checkpoint_unusable", signal = self.signal, %file, error,
-                "where the log was left cannot be read: it is read from its end");
-            None
+        let saved = self.checkpoint.as_ref().and_then(|checkpoint| {
+            checkpoint.load().unwrap_or_else(|error| {
+                let file = checkpoint.file().display();
+                tracing::warn!(event = "signal.checkpoint_unusable", signal = self.signal, %file, error,
+                    "where the log was left cannot be read: it is read from its end");
+                None
+            })
         });
-        match saved.filter(|saved| saved.path == self.path) {
-            Some(saved) => self.resume(saved, tail),
-            None => {
-                match Followed::open(&self.path).and_then(|mut file| file.to_end().map(|()| file)) {
-                    Ok(file) => self.current = Some(file),
-                    // What comes later is new, and is read from its beginning.
-                    Err(error) if error.kind() == ErrorKind::NotFound => {}
-                    Err(error) => return Err(self.sentence(&error)),
-                }
-                self.known = identities(&siblings::list(&self.path));
-                self.looked = now;
+        if let Some(saved) = saved.filter(|saved| saved.path == self.path) {
+            self.resume(saved, tail);
+        } else {
+            match Followed::open(&self.path).and_then(|mut file| file.skip_to_end().map(|()| file)) {
+                Ok(file) => self.current = Some(file),
+                // What comes later is new, and is read from its beginning.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(self.sentence(&error)),
             }
+            self.known = identities(&siblings::list(&self.path));
+            self.looked = now;
         }
         self.begun = true;
         Ok(())
@@ -153,12 +157,11 @@ impl Follower {
             self.current = file.map(|file| file.resumed(place));
             if self.current.is_none() {
                 // Copied before it went.
-                match find(&|file| place.identity.is_copied_in(file.file(), file.size, place.offset)) {
-                    Some(copy) => self.leaving.push(copy.at(place.offset, place.skipping).ended()),
-                    None => {
-                        let what = "the file that was read last is gone; what came to it since then was not seen";
-                        self.lost(place.size.saturating_sub(place.offset), what, tail);
-                    }
+                if let Some(copy) = find(&|file| place.identity.is_copied_in(file.file(), file.size, place.offset)) {
+                    self.leaving.push(copy.at(place.offset, place.skipping).ended());
+                } else {
+                    let what = "the file that was read last is gone; what came to it since then was not seen";
+                    self.lost(place.size.saturating_sub(place.offset), what, tail);
                 }
             }
         }
@@ -243,12 +246,12 @@ impl Follower {
             // Moved back to where it was.
             new = self.leaving.remove(index);
         } else if was_known {
-            new.to_end().map_err(|error| self.sentence(&error))?;
+            new.skip_to_end().map_err(|error| self.sentence(&error))?;
         } else if let Some(since) = self.resumed
             && !new.file().metadata().is_ok_and(|metadata| siblings::came_after(&metadata, since))
         {
             let size = new.size;
-            new.to_end().map_err(|error| self.sentence(&error))?;
+            new.skip_to_end().map_err(|error| self.sentence(&error))?;
             self.lost(size, "another file, older than the last reading, is at the path: it is read from its end", tail);
         }
         self.current = Some(new);
@@ -280,12 +283,9 @@ impl Follower {
             }
             let unread = file.lag();
             // A file that was cut after it was moved away has nothing more to say.
-            match file.is_cut() {
-                Ok(false) => {}
-                Ok(true) | Err(_) => {
-                    self.lost(unread, "a file that was moved away was cut", work.tail);
-                    continue;
-                }
+            if file.is_cut().unwrap_or(true) {
+                self.lost(unread, "a file that was moved away was cut", work.tail);
+                continue;
             }
             file.ended |= index < surplus || file.quiet.elapsed() >= self.grace;
             match file.read(&mut work) {
@@ -314,7 +314,7 @@ impl Follower {
         self.leaving.clear();
         if let Some(current) = &mut self.current {
             let (before, size) = (current.offset, current.size);
-            if current.to_end().is_ok() {
+            if current.skip_to_end().is_ok() {
                 bytes += current.offset.max(size).saturating_sub(before);
             }
         }
@@ -357,7 +357,10 @@ impl Follower {
 impl Drop for Follower {
     fn drop(&mut self) {
         if self.begun {
-            self.checkpoint.write(self.saved());
+            let saved = self.saved();
+            if let Some(checkpoint) = &mut self.checkpoint {
+                checkpoint.write(saved);
+            }
         }
     }
 }
@@ -369,10 +372,12 @@ fn identities(siblings: &[Sibling]) -> Vec<Identity> {
 /// What a failure means to whoever reads it.
 pub(super) fn sentence(path: &Path, error: &std::io::Error) -> String {
     let path = path.display();
-    match error.kind() {
-        ErrorKind::NotFound => format!("there is no log at {path}"),
-        ErrorKind::PermissionDenied => format!("the log {path} may not be read: give rollbackd's user the right to"),
-        _ => format!("the log {path} cannot be read: {error}"),
+    if error.kind() == ErrorKind::NotFound {
+        format!("there is no log at {path}")
+    } else if error.kind() == ErrorKind::PermissionDenied {
+        format!("the log {path} may not be read: give rollbackd's user the right to")
+    } else {
+        format!("the log {path} cannot be read: {error}")
     }
 }
 

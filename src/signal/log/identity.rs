@@ -92,7 +92,7 @@ fn hashed(file: &File, most: usize) -> io::Result<(usize, String)> {
         }
     }
     let hash = Sha256::digest(head.get(..length).unwrap_or_default());
-    Ok((length, hash.iter().map(|byte| format!("{byte:02x}")).collect()))
+    Ok((length, format!("{hash:x}")))
 }
 
 #[cfg(test)]

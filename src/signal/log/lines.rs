@@ -120,16 +120,18 @@ mod tests {
         assert_eq!(counted(".", None, b"\xff\xff\n"), (1, 0, None), "bytes that are no text are a line");
     }
 
+    struct Longest(usize);
+
+    impl Sink for Longest {
+        fn line(&mut self, line: &[u8]) {
+            self.0 = self.0.max(line.len());
+        }
+    }
+
     #[test]
     fn of_a_long_line_the_beginning_counts() {
         let long = [b"x".repeat(LONGEST), b"error\n".to_vec()].concat();
         let (mut lines, mut dropped) = (0, 0);
-        struct Longest(usize);
-        impl Sink for Longest {
-            fn line(&mut self, line: &[u8]) {
-                self.0 = self.0.max(line.len());
-            }
-        }
         let mut longest = Longest(0);
         assert_eq!(split(&[long.clone(), b"no end".to_vec()].concat(), &mut longest, &mut lines, &mut dropped), 6);
         assert_eq!((longest.0, lines, dropped), (LONGEST, 1, 5));

@@ -42,6 +42,7 @@ use std::time::Duration;
 
 use rollbackd_core::sample::Reading;
 
+use self::checkpoint::Checkpoint;
 use self::file::Allowance;
 use self::follow::Follower;
 use self::lines::{Counter, Counts};
@@ -49,14 +50,14 @@ use super::Tail;
 use super::net::Fault;
 use crate::config::model::LogSource;
 
-pub(super) use self::lines::shown;
+pub(crate) use self::lines::shown;
 
 /// How much is read in one turn; the rest is for the next.
 const MOST: u64 = 64 * 1024 * 1024;
 
 /// A signal's log.
 #[derive(Debug)]
-pub(super) struct Log {
+pub(crate) struct Log {
     shared: Arc<Mutex<Shared>>,
 }
 
@@ -78,13 +79,21 @@ struct Owed {
 impl Log {
     /// A log that is followed for a signal. Nothing is opened yet.
     pub(super) fn new(signal: &str, source: &LogSource, state_dir: &Path) -> Self {
-        let follower = Follower::new(signal, &source.path, state_dir);
+        Self::with(Follower::new(signal, &source.path, Some(Checkpoint::new(state_dir, signal))), source)
+    }
+
+    /// A log that is followed from the first reading on, by whoever does not care about another life.
+    pub(crate) fn from_now_on(source: &LogSource) -> Self {
+        Self::with(Follower::new("", &source.path, None), source)
+    }
+
+    fn with(follower: Follower, source: &LogSource) -> Self {
         let shared = Shared { source: source.clone(), follower, owed: Owed::default() };
         Self { shared: Arc::new(Mutex::new(shared)) }
     }
 
     /// Reads what came since the last reading. The line that is the reason is as it was written.
-    pub(super) async fn read(&self, timeout: Duration, tail: &mut Option<Tail>) -> Result<Reading, Fault> {
+    pub(crate) async fn read(&self, timeout: Duration, tail: &mut Option<Tail>) -> Result<Reading, Fault> {
         let shared = Arc::clone(&self.shared);
         // The file system may keep it for longer than that; then the next reading finds it held.
         let job = tokio::task::spawn_blocking(move || {

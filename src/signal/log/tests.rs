@@ -55,7 +55,7 @@ impl Stage {
 
     fn follower(&mut self) -> &mut Follower {
         let (path, directory) = (&self.path, self.directory.path());
-        self.follower.get_or_insert_with(|| Follower::new("app", path, directory))
+        self.follower.get_or_insert_with(|| Follower::new("app", path, Some(Checkpoint::new(directory, "app"))))
     }
 
     /// Ends this life; the next turn begins another.
