@@ -76,14 +76,9 @@ pub(super) async fn run(path: &Path, arguments: Arguments, terminal: &mut Termin
     let views: Vec<CheckLine> = checks.iter().map(CheckLine::from).collect();
     if json {
         let problems = Value::Array(Vec::new());
-        let line = |one: Expiring| CertificateLine {
-            signal: one.signal,
-            expires_at: one.expires,
-            detail: one.warning,
-        };
+        let line = |one: Expiring| CertificateLine { signal: one.signal, expires_at: one.expires, detail: one.warning };
         let certificates = certificates.into_iter().map(line).collect();
-        let answer =
-            Answer { valid: true, problems, warnings: loaded.warnings.to_json(), checks: views, certificates };
+        let answer = Answer { valid: true, problems, warnings: loaded.warnings.to_json(), checks: views, certificates };
         terminal.print_json(&answer)?;
         return Ok(exit);
     }

@@ -29,8 +29,8 @@ pub(super) fn conditions(value: Value<'_>) -> Option<Vec<JsonCondition>> {
 fn condition(value: Value<'_>) -> Option<JsonCondition> {
     let mut section = value.table()?;
     let doc = section.doc();
-    let pointer =
-        section.need("pointer", "pointer = \"/0/id\"", |value| pointer(&value.text("a JSON pointer such as \"/0/id\"")?));
+    let pointer = section
+        .need("pointer", "pointer = \"/0/id\"", |value| pointer(&value.text("a JSON pointer such as \"/0/id\"")?));
     let number = |value: Value<'_>| value.number("a number");
     let test = match section.one_of("test", &["exists", "equals", "at_least", "at_most"], &[]) {
         Some("exists") => section.maybe("exists", Value::boolean).map(JsonTest::Exists),
@@ -80,7 +80,8 @@ fn contradict(a: &JsonCondition, b: &JsonCondition) -> bool {
 
 /// Whether something is to be missing of which the other needs it, or a part of it.
 fn absent_and_needed(absent: &JsonCondition, needed: &JsonCondition) -> bool {
-    let within = needed.pointer.strip_prefix(&absent.pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let within =
+        needed.pointer.strip_prefix(&absent.pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     matches!(absent.test, JsonTest::Exists(false)) && !matches!(needed.test, JsonTest::Exists(false)) && within
 }
 

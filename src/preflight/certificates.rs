@@ -28,15 +28,13 @@ pub async fn expiring(config: &Config) -> Vec<Expiring> {
 }
 
 pub(crate) async fn expiring_seen_by(client: &Client, config: &Config) -> Vec<Expiring> {
-    let looks = config.signals.iter().map(|signal| {
-        async move {
-            let SignalSource::Http(probe) = &signal.source else { return None };
-            let phases = Phases::default();
-            client.probe_in(probe, signal.timeout, &phases).await.ok();
-            let expires = phases.certificate_expires()?;
-            let warning = certificate::warning(expires, clock::now())?;
-            Some(Expiring { signal: signal.name.clone(), expires, warning })
-        }
+    let looks = config.signals.iter().map(|signal| async move {
+        let SignalSource::Http(probe) = &signal.source else { return None };
+        let phases = Phases::default();
+        client.probe_in(probe, signal.timeout, &phases).await.ok();
+        let expires = phases.certificate_expires()?;
+        let warning = certificate::warning(expires, clock::now())?;
+        Some(Expiring { signal: signal.name.clone(), expires, warning })
     });
     join_all(looks).await.into_iter().flatten().collect()
 }

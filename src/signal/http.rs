@@ -95,12 +95,7 @@ impl Client {
     }
 
     /// As [`probe`](Self::probe), with marks of how far it came.
-    pub(crate) async fn probe_in(
-        &self,
-        probe: &HttpProbe,
-        timeout: Duration,
-        phases: &Phases,
-    ) -> Result<u16, Fault> {
+    pub(crate) async fn probe_in(&self, probe: &HttpProbe, timeout: Duration, phases: &Phases) -> Result<u16, Fault> {
         let deadline = Deadline::after(timeout);
         let (mut url, mut headers) = (probe.url.expose().clone(), probe.headers.clone());
         let (mut method, mut body) = (probe.method.as_str(), probe.body.as_ref());

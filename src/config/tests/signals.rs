@@ -107,7 +107,10 @@ fn a_query_that_cannot_be_asked_is_found_with_its_place() {
     let problems = read_plain(&bracket).unwrap_err().to_json();
     let line = bracket.lines().position(|line| line.contains("prometheus")).unwrap() + 1;
     let column = bracket.lines().nth(line - 1).unwrap().find("sum(").unwrap() + "sum(".len();
-    assert_eq!((problems[0]["line"].as_u64(), problems[0]["column"].as_u64()), (Some(line as u64), Some(column as u64)));
+    assert_eq!(
+        (problems[0]["line"].as_u64(), problems[0]["column"].as_u64()),
+        (Some(line as u64), Some(column as u64))
+    );
 
     refuses("query = 'summ(x)'", &wrong("query", "unknown function with name 'summ'"), "summ");
     refuses(
@@ -133,7 +136,11 @@ fn rules_look_at_what_a_query_gives() {
     let counts = |more: &str| read_plain(&rule(more, "error_ratio_above = 0.05\nmin_samples = 5000")).is_ok();
     assert!(counts("query = 'up', samples = 'x'"), "a reading may be any number of events");
     let value = "query = 'up'";
-    is_error(&rule(value, "error_ratio_above = 0.05"), "signal `api` gives no good and bad events", "error_ratio_above");
+    is_error(
+        &rule(value, "error_ratio_above = 0.05"),
+        "signal `api` gives no good and bad events",
+        "error_ratio_above",
+    );
     is_error(&rule(value, "consecutive = 3"), "signal `api` gives no bad readings", "consecutive");
     let slow = "signal `api` gives no time that an answer takes";
     is_error(&rule(value, "latency_above = \"1s\""), slow, "latency_above");

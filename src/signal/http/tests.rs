@@ -68,11 +68,8 @@ async fn redirects_are_followed_as_far_as_was_asked() {
 #[tokio::test]
 async fn a_redirected_post_is_a_get_unless_it_must_stay_one() {
     let server = Server::answering(303, "").await;
-    let post = HttpProbe {
-        method: "POST".to_owned(),
-        body: Some(Secret::new("hello")),
-        ..following(&server.url("/"), 1)
-    };
+    let post =
+        HttpProbe { method: "POST".to_owned(), body: Some(Secret::new("hello")), ..following(&server.url("/"), 1) };
     probe(&post).await.unwrap_err();
     let second = server.requests()[1].clone();
     assert!(second.starts_with("GET /elsewhere ") && !second.contains("hello"), "{second}");
