@@ -74,6 +74,8 @@ impl Runtime {
         let metrics = Arc::new(Metrics::new(&plan)?);
         let logs = config.signals.iter().filter(|signal| matches!(signal.source, SignalSource::Log(_)));
         metrics.follows(logs.map(|signal| signal.name.as_str()));
+        let requests = config.signals.iter().filter(|signal| matches!(signal.source, SignalSource::Http(_)));
+        metrics.requests(requests.map(|signal| signal.name.as_str()));
         let world = World::new(Arc::clone(&config)).map_err(|reason| anyhow!(reason))?;
         let pinned = world.pinned().clone();
         let tracker = TaskTracker::new();

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
+use jiff::Timestamp;
 use rollbackd_core::baseline::counted;
 use serde::Serialize;
 use serde_json::Value;
@@ -12,7 +13,7 @@ use super::checks::{CheckLine, table};
 use super::output::{self, Terminal};
 use super::{Exit, Json};
 use crate::config;
-use crate::preflight;
+use crate::preflight::{self, Expiring};
 
 /// Time for all preflight checks.
 const ONLINE: Duration = Duration::from_secs(60);
@@ -33,6 +34,15 @@ struct Answer {
     problems: Value,
     warnings: Value,
     checks: Vec<CheckLine>,
+    certificates: Vec<CertificateLine>,
+}
+
+/// A certificate that expires soon: `{signal, expires_at, detail}`.
+#[derive(Debug, Serialize)]
+struct CertificateLine {
+    signal: String,
+    expires_at: Timestamp,
+    detail: String,
 }
 
 pub(super) async fn run(path: &Path, arguments: Arguments, terminal: &mut Terminal) -> anyhow::Result<Exit> {
@@ -42,7 +52,13 @@ pub(super) async fn run(path: &Path, arguments: Arguments, terminal: &mut Termin
         Err(problems) => {
             if json {
                 let none = Value::Array(Vec::new());
-                let answer = Answer { valid: false, problems: problems.to_json(), warnings: none, checks: Vec::new() };
+                let answer = Answer {
+                    valid: false,
+                    problems: problems.to_json(),
+                    warnings: none,
+                    checks: Vec::new(),
+                    certificates: Vec::new(),
+                };
                 terminal.print_json(&answer)?;
             } else {
                 output::raw(&problems.render_for_stderr());
@@ -51,12 +67,18 @@ pub(super) async fn run(path: &Path, arguments: Arguments, terminal: &mut Termin
         }
     };
     let config = loaded.config;
-    let checks = if arguments.online { preflight::run(&config, ONLINE).await } else { Vec::new() };
+    let (checks, certificates) = if arguments.online {
+        tokio::join!(preflight::run(&config, ONLINE), preflight::expiring(&config))
+    } else {
+        (Vec::new(), Vec::new())
+    };
     let exit = if checks.iter().all(|check| check.passed) { Exit::Done } else { Exit::Failed };
     let views: Vec<CheckLine> = checks.iter().map(CheckLine::from).collect();
     if json {
         let problems = Value::Array(Vec::new());
-        let answer = Answer { valid: true, problems, warnings: loaded.warnings.to_json(), checks: views };
+        let line = |one: Expiring| CertificateLine { signal: one.signal, expires_at: one.expires, detail: one.warning };
+        let certificates = certificates.into_iter().map(line).collect();
+        let answer = Answer { valid: true, problems, warnings: loaded.warnings.to_json(), checks: views, certificates };
         terminal.print_json(&answer)?;
         return Ok(exit);
     }
@@ -73,6 +95,10 @@ pub(super) async fn run(path: &Path, arguments: Arguments, terminal: &mut Termin
     terminal.print(&format!("{} is valid: {}\n", path.display(), counts.join(", ")))?;
     if arguments.online {
         terminal.print(&format!("\n{}", table(terminal.paint, &views)))?;
+        for one in &certificates {
+            let signal = output::clean(&one.signal);
+            terminal.print(&format!("\nwarning: signal `{signal}`: {}\n", one.warning))?;
+        }
         let failed = views.iter().filter(|check| !check.passed).count();
         let verdict = if failed == 0 {
             "\nEverything that a rollback needs is there.\n".to_owned()

@@ -17,6 +17,7 @@ use rollbackd_core::plan::{
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+pub use super::promql::{Promql, Series};
 pub use super::sql::{Script, Statement};
 use super::veil::Veil;
 
@@ -287,6 +288,8 @@ pub enum SignalSource {
         /// `run`.
         run: Command,
     },
+    /// `[signal.prometheus]`.
+    Prometheus(PrometheusQuery),
     /// `[signal.log]`.
     Log(LogSource),
 }
@@ -299,9 +302,25 @@ impl SignalSource {
             Self::Tcp { .. } => "tcp",
             Self::Postgres { .. } => "postgres",
             Self::Command { .. } => "command",
+            Self::Prometheus(_) => "prometheus",
             Self::Log(_) => "log",
         }
     }
+}
+
+/// What a Prometheus is asked.
+#[derive(Debug, Clone)]
+pub struct PrometheusQuery {
+    /// `url`: where it is; the API's path is added.
+    pub url: Address,
+    /// `headers`.
+    pub headers: BTreeMap<String, Secret>,
+    /// `query`.
+    pub query: Promql,
+    /// `samples`: how many events stand behind the value.
+    pub samples: Option<Promql>,
+    /// `max_age`: how old the data behind a value may be.
+    pub max_age: Duration,
 }
 
 /// A log and what its lines mean.
@@ -332,6 +351,8 @@ pub struct HttpProbe {
     pub json: Vec<JsonCondition>,
     /// `body_contains`.
     pub body_contains: Option<String>,
+    /// `redirects`: how many are followed.
+    pub redirects: u8,
 }
 
 /// A condition on one place of a JSON answer.

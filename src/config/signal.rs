@@ -1,17 +1,14 @@
 //! `[[signal]]`: what is read again and again. HTTP requests are also what a check of kind `http` makes.
 
-use serde_json::Value as Json;
-
 use super::cross::Names;
 use super::database::{Ground, postgres_url};
-use super::model::{HttpProbe, JsonCondition, JsonTest, LogSource, Signal, SignalSource};
+use super::json;
+use super::model::{HttpProbe, LogSource, PrometheusQuery, Signal, SignalSource};
 use super::problem::Problem;
+use super::promql;
 use super::scalar::{BOUND, PACE, seconds};
 use super::section::Section;
 use super::value::Value;
-
-/// Signals of a later version.
-const LATER: [&str; 1] = ["prometheus"];
 
 /// Reads every `[[signal]]`. The names are known even of those that cannot be used, so that rules are not blamed.
 pub(super) fn read(sections: Vec<Section<'_>>, ground: &Ground) -> (Names, Vec<Signal>) {
@@ -27,12 +24,14 @@ fn signal(mut section: Section<'_>, ground: &Ground, names: &mut Names) -> Optio
     let implicates = section.or("implicates", Vec::new(), |value| {
         value.each("a list of table names", |value| Some(value.table_name(&ground.schema)?.1.value))
     });
-    let source = match section.one_of("kind of signal", &["http", "tcp", "postgres", "log", "command"], &LATER) {
+    let kinds = ["http", "tcp", "postgres", "prometheus", "log", "command"];
+    let source = match section.one_of("kind of signal", &kinds, &[]) {
         Some("http") => http(section.child("http")).map(SignalSource::Http),
         Some("tcp") => tcp(section.child("tcp")),
         Some("postgres") => postgres(section.child("postgres")),
         Some("log") => log(section.child("log")),
         Some("command") => command(section.child("command")),
+        Some("prometheus") => prometheus(section.child("prometheus")).map(SignalSource::Prometheus),
         Some(_) | None => None,
     };
     section.finish();
@@ -53,9 +52,10 @@ pub(super) fn request(section: &mut Section<'_>) -> Option<HttpProbe> {
     let body = section.maybe("body", |value| value.secret("the body to send"));
     let status =
         section.or("status", Vec::new(), |value| value.each("a list of status codes", |code| code.integer(100..=599)));
-    let json = section.or("json", Vec::new(), |value| value.each("a list of conditions", json_condition));
+    let json = section.or("json", Vec::new(), json::conditions);
     let body_contains = section.maybe("body_contains", |value| value.plain("text that the answer must hold"));
-    Some(HttpProbe { url: url?, method, headers, body, status, json, body_contains })
+    let redirects = section.or("redirects", 0, |value| value.integer(0..=10));
+    Some(HttpProbe { url: url?, method, headers, body, status, json, body_contains, redirects })
 }
 
 /// An HTTP method.
@@ -63,33 +63,6 @@ pub(super) fn method(value: Value<'_>) -> Option<String> {
     let text = value.filled("an HTTP method such as \"GET\"")?;
     let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"].map(|method| (method, method));
     text.choose(&known, &[]).map(str::to_owned)
-}
-
-fn json_condition(value: Value<'_>) -> Option<JsonCondition> {
-    let mut section = value.table()?;
-    let doc = section.doc();
-    let pointer = section.need("pointer", "pointer = \"/0/id\"", |value| {
-        let text = value.text("a JSON pointer such as \"/0/id\"")?;
-        if !text.value.is_empty() && !text.value.starts_with('/') {
-            let message = format!("{} is not a JSON pointer", text.shown());
-            return text.refuse(message, "begins without `/`", "accepted: \"/0/id\"; \"\" is the whole answer");
-        }
-        Some(text.value)
-    });
-    let number = |value: Value<'_>| value.number("a number");
-    let test = match section.one_of("test", &["exists", "equals", "at_least", "at_most"], &[]) {
-        Some("exists") => section.maybe("exists", Value::boolean).map(JsonTest::Exists),
-        Some("equals") => section.maybe("equals", Value::json).map(JsonTest::Equals),
-        Some("at_least") => section.maybe("at_least", number).map(JsonTest::AtLeast),
-        Some("at_most") => section.maybe("at_most", number).map(JsonTest::AtMost),
-        Some(_) | None => None,
-    };
-    if let Some(JsonTest::Equals(Json::Array(_) | Json::Object(_))) = &test {
-        let problem = Problem::warning(section.key_span("equals"), "`equals` compares a whole list or table");
-        doc.report(problem.label("every part must be equal").help("point to a single value to be less strict"));
-    }
-    section.finish();
-    Some(JsonCondition { pointer: pointer?, test: test? })
 }
 
 fn tcp(mut section: Section<'_>) -> Option<SignalSource> {
@@ -138,4 +111,18 @@ fn command(mut section: Section<'_>) -> Option<SignalSource> {
     let run = section.need("run", "run = [\"scripts/healthy.sh\"]", Value::command);
     section.finish();
     Some(SignalSource::Command { run: run? })
+}
+
+fn prometheus(mut section: Section<'_>) -> Option<PrometheusQuery> {
+    let url = section.need("url", "url = \"http://127.0.0.1:9090\"", promql::base_url);
+    let query = section.need("query", "query = \"sum(rate(http_requests_total[1m]))\"", promql::read);
+    let has_samples = section.has("samples");
+    let samples = section.maybe("samples", promql::read);
+    let max_age = section.or("max_age", seconds(120), |value| value.duration(promql::AGE));
+    let headers = section.or("headers", std::collections::BTreeMap::new(), Value::headers);
+    section.finish();
+    if has_samples && samples.is_none() {
+        return None;
+    }
+    Some(PrometheusQuery { url: url?, headers, query: query?, samples, max_age })
 }

@@ -18,6 +18,13 @@ impl SignalSource {
     pub const fn counts(&self) -> Counts {
         match self {
             Self::Http(_) | Self::Tcp { .. } | Self::Postgres { .. } | Self::Command { .. } => Counts::One,
+            Self::Prometheus(query) => {
+                if query.samples.is_some() {
+                    Counts::Many
+                } else {
+                    Counts::Nothing
+                }
+            }
             Self::Log(_) => Counts::Many,
         }
     }
@@ -26,7 +33,8 @@ impl SignalSource {
     pub const fn is_timed(&self) -> bool {
         match self {
             Self::Http(_) | Self::Tcp { .. } | Self::Postgres { .. } | Self::Command { .. } => true,
-            Self::Log(_) => false,
+            // It is Prometheus that answers, and not the application.
+            Self::Prometheus(_) | Self::Log(_) => false,
         }
     }
 
@@ -34,7 +42,7 @@ impl SignalSource {
     pub const fn has_value(&self) -> bool {
         match self {
             Self::Http(_) | Self::Tcp { .. } | Self::Log(_) => false,
-            Self::Postgres { .. } | Self::Command { .. } => true,
+            Self::Postgres { .. } | Self::Command { .. } | Self::Prometheus(_) => true,
         }
     }
 
@@ -47,6 +55,13 @@ impl SignalSource {
             Self::Log(_) => "a log gives good and bad events, one a line",
             Self::Postgres { .. } | Self::Command { .. } => {
                 "a signal of this kind gives good and bad events, the time that each took, and a number"
+            }
+            Self::Prometheus(query) => {
+                if query.samples.is_some() {
+                    "a signal of this kind gives a number, and with `samples` good and bad events"
+                } else {
+                    "a signal of this kind gives a number; with `samples` it gives good and bad events too"
+                }
             }
         }
     }

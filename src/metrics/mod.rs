@@ -80,9 +80,23 @@ impl Metrics {
         }
     }
 
+    /// These signals make HTTP requests.
+    pub fn requests<'a>(&self, signals: impl IntoIterator<Item = &'a str>) {
+        for signal in signals {
+            self.series.probes.prepare_http(signal);
+        }
+    }
+
     /// What came with a reading of a signal.
     pub fn aside(&self, signal: usize, aside: &Aside) {
         let Some(name) = self.signals.get(signal) else { return };
+        let probes = &self.series.probes;
+        for (phase, took) in &aside.phases {
+            probes.phase_duration.with_label_values(&[name.as_str(), phase]).observe(took.as_secs_f64());
+        }
+        if let Some(expires) = aside.certificate_expires {
+            probes.certificate_expiry.with_label_values(&[name]).set(unix(expires));
+        }
         if let Some(tail) = aside.tail {
             self.followed(signal, name, tail);
         }

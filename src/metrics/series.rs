@@ -13,6 +13,7 @@ use rollbackd_core::run::step::Step;
 use rollbackd_core::sample::Reading;
 
 use crate::notify::FAILURES;
+use crate::signal::http::phases::NAMES as PHASES;
 
 /// From half a millisecond (a local disk) to what no disk should take.
 const JOURNAL_BUCKETS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
@@ -76,6 +77,8 @@ pub(super) struct Probes {
     pub(super) schedule_delay: Histogram,
     pub(super) last_run: GaugeVec,
     pub(super) consecutive_failures: IntGaugeVec,
+    pub(super) phase_duration: HistogramVec,
+    pub(super) certificate_expiry: GaugeVec,
 }
 
 /// The judge.
@@ -247,7 +250,11 @@ impl Make<'_> {
     }
 
     fn histograms(&self, name: &str, help: &str, label: &str, buckets: &[f64]) -> prometheus::Result<HistogramVec> {
-        self.register(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), &[label])?)
+        self.histograms_by(name, help, &[label], buckets)
+    }
+
+    fn histograms_by(&self, name: &str, help: &str, by: &[&str], buckets: &[f64]) -> prometheus::Result<HistogramVec> {
+        self.register(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), by)?)
     }
 }
 
@@ -326,6 +333,17 @@ impl Probes {
                 "Readings in a row, up to now, that were not good.",
                 signal,
             )?,
+            phase_duration: make.histograms_by(
+                "probe_phase_duration_seconds",
+                "How long each part of an HTTP reading took: resolve, connect (with TLS), wait for the answer's head, read.",
+                &["signal", "phase"],
+                PROBE_BUCKETS,
+            )?,
+            certificate_expiry: make.gauges(
+                "probe_certificate_expiry_timestamp_seconds",
+                "When the certificate expires that the server of an HTTP signal shows, in seconds since 1970; 0: none was seen.",
+                signal,
+            )?,
         })
     }
 
@@ -339,6 +357,14 @@ impl Probes {
         for reason in FAILURE_REASONS {
             self.failures.with_label_values(&[signal, reason]);
         }
+    }
+
+    /// The series of a signal that makes HTTP requests.
+    pub(super) fn prepare_http(&self, signal: &str) {
+        for phase in PHASES {
+            self.phase_duration.with_label_values(&[signal, phase]);
+        }
+        self.certificate_expiry.with_label_values(&[signal]);
     }
 }
 

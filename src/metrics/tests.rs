@@ -87,6 +87,34 @@ fn every_known_series_is_there_before_anything_happened() {
 }
 
 #[test]
+fn http_readings_are_timed_by_part_and_their_certificates_are_shown() {
+    let metrics = metrics();
+    metrics.requests(["api"]);
+    assert_holds(
+        &metrics,
+        &[
+            r#"rollbackd_probe_phase_duration_seconds_count{plan="shop",signal="api",phase="connect"} 0"#,
+            r#"rollbackd_probe_certificate_expiry_timestamp_seconds{plan="shop",signal="api"} 0"#,
+        ],
+    );
+    let api = plan().signals.iter().position(|signal| signal.name == "api").unwrap();
+    let phases = vec![("resolve", Duration::ZERO), ("connect", Duration::from_millis(20))];
+    let expires = Some("2026-12-01T00:00:00Z".parse().unwrap());
+    metrics.aside(api, &Aside { phases, certificate_expires: expires, tail: None });
+    // A reading that saw no certificate takes nothing back.
+    metrics.aside(api, &Aside::default());
+    assert_holds(
+        &metrics,
+        &[
+            r#"rollbackd_probe_phase_duration_seconds_count{plan="shop",signal="api",phase="connect"} 1"#,
+            r#"rollbackd_probe_phase_duration_seconds_sum{plan="shop",signal="api",phase="connect"} 0.02"#,
+            r#"rollbackd_probe_phase_duration_seconds_count{plan="shop",signal="api",phase="read"} 0"#,
+            r#"rollbackd_probe_certificate_expiry_timestamp_seconds{plan="shop",signal="api"} 1796083200"#,
+        ],
+    );
+}
+
+#[test]
 fn logs_are_counted_by_signal_and_their_lags_together() {
     let metrics = metrics();
     metrics.follows(["requests"]);

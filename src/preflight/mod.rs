@@ -8,7 +8,9 @@
 //! * `disk`: room and rights where backup and journal go
 //! * `programs`: scripts and commands that would be started
 //! * `gates`: whether traffic could be stopped, and is open now
+//! * `certificates`: what expires soon, which is no check but a warning
 
+mod certificates;
 mod database;
 mod disk;
 mod gates;
@@ -22,6 +24,9 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use rollbackd_core::run::step::CheckResult;
 
+#[cfg(test)]
+pub(crate) use self::certificates::expiring_seen_by;
+pub use self::certificates::{Expiring, expiring};
 use self::database::Connection;
 use crate::clock::Stopwatch;
 use crate::config::model::Config;

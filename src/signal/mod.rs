@@ -17,6 +17,7 @@ pub(crate) mod http;
 pub(crate) mod log;
 pub(crate) mod net;
 mod postgres;
+mod prometheus;
 pub mod schedule;
 mod stall;
 mod witness;
@@ -29,6 +30,8 @@ use rollbackd_core::sample::{Reading, Sample};
 use tokio_util::sync::CancellationToken;
 
 use self::http::Client;
+use self::http::certificate::Told;
+use self::http::phases::Phases;
 use self::net::{Deadline, Fault};
 use self::stall::Pulse;
 use self::witness::Witnesses;
@@ -76,6 +79,7 @@ pub struct Reader {
     config: Arc<Config>,
     client: Client,
     witnesses: Witnesses,
+    told: Told,
     pulse: Pulse,
     /// One for each signal; only those of kind `postgres` ever hold a session.
     connections: Vec<postgres::Connection>,
@@ -97,10 +101,11 @@ impl Reader {
             SignalSource::Http(_)
             | SignalSource::Tcp { .. }
             | SignalSource::Postgres { .. }
+            | SignalSource::Prometheus(_)
             | SignalSource::Command { .. } => None,
         };
         let logs = config.signals.iter().map(followed).collect();
-        Ok(Self { config, client, witnesses, pulse: Pulse::new(), connections, logs })
+        Ok(Self { config, client, witnesses, told: Told::default(), pulse: Pulse::new(), connections, logs })
     }
 
     /// Reads the signal at this place of the configuration. Takes no longer than the signal's `timeout` and, after
@@ -133,6 +138,9 @@ impl Reader {
                 }
             }
         };
+        if let (Some(expires), Some(signal)) = (aside.certificate_expires, self.config.signals.get(index)) {
+            self.told.look(index, &signal.name, expires, clock::now());
+        }
         let timed = self.config.signals.get(index).is_some_and(|signal| signal.source.is_timed());
         let fault = if timed { self.pulse.fault_since(&begun) } else { None };
         let reading = fault.map_or(reading, Reading::unreadable);
@@ -152,7 +160,14 @@ impl Reader {
         aside: &mut Aside,
     ) -> Result<Reading, Fault> {
         let value = match &signal.source {
-            SignalSource::Http(probe) => self.client.probe(probe, signal.timeout).await.map(|_| None),
+            SignalSource::Http(probe) => {
+                let phases = Phases::default();
+                let probed = self.client.probe_in(probe, signal.timeout, &phases).await;
+                aside.phases = phases.took();
+                aside.certificate_expires = phases.certificate_expires();
+                probed.map(|_| None)
+            }
+            SignalSource::Prometheus(query) => return prometheus::read(&self.client, query, signal.timeout).await,
             SignalSource::Tcp { address } => {
                 let deadline = Deadline::after(signal.timeout);
                 let addresses = net::resolve_address(address, &deadline).await?;

@@ -99,7 +99,7 @@ async fn attend(mut stream: TcpStream, does: Does, seen: Arc<Mutex<Vec<String>>>
             drop(stream.shutdown().await);
         }
         Does::AnswerAndStall(bytes) => {
-            stream.write_all(&bytes).await.unwrap();
+            drop(stream.write_all(&bytes).await);
             std::future::pending::<()>().await;
         }
         Does::Reset => stream.set_zero_linger().unwrap(),
@@ -144,6 +144,7 @@ pub(crate) fn http(url: &str) -> HttpProbe {
         status: Vec::new(),
         json: Vec::new(),
         body_contains: None,
+        redirects: 0,
     }
 }
 

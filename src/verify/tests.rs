@@ -151,7 +151,8 @@ async fn a_refused_sign_in_says_why_and_nothing_more() {
     server.now(Does::Answer(answer(429, "")));
     assert_eq!(run_one(auth(&server), 1).await, failed("unknown: rate limited (status 429) (try 2 of 2)"));
     server.now(Does::Stall);
-    assert_eq!(run_short(auth(&server)).await, failed("no answer within 500ms"));
+    let late = run_short(auth(&server)).await;
+    assert!(late.1.starts_with("no answer within 500ms: connected after "), "{late:?}");
 }
 
 #[test]

@@ -296,8 +296,6 @@ fn gates_that_could_stop_nothing() {
 #[test]
 fn what_is_not_in_this_version_is_said_so() {
     let not_yet = |what: &str| format!("{what} is not available in this version");
-    let prometheus = edited("http.url = \"http://127.0.0.1/health\"", "prometheus = {}");
-    is_error(&prometheus, &not_yet("`prometheus`"), "prometheus");
     for format in ["slack", "discord", "teams", "pagerduty"] {
         let text = extended(&format!(
             "[[contact]]\nrole = \"x\"\nwebhook = [{{ url = \"https://x.example\", format = \"{format}\" }}]\n"

@@ -5,6 +5,7 @@ mod drawn;
 mod plan;
 mod rules;
 mod secrets;
+mod signals;
 mod whole;
 
 use super::*;
