@@ -1,4 +1,4 @@
-//! PromQL: whether a query can be asked, and which series its value stands on.
+//! `PromQL`: whether a query can be asked, and which series its value stands on.
 //!
 //! An instant query is answered for the time at which it was asked, however old the data behind it. So the series
 //! that a query looks at are taken out of it here, and asked for their age when the query is.
