@@ -289,7 +289,8 @@ impl Follower {
             }
             file.ended |= index < surplus || file.quiet.elapsed() >= self.grace;
             match file.read(&mut work) {
-                Ok(true) if file.ended => {}
+                // It is still beside the log, and not to be found there as new.
+                Ok(true) if file.ended => self.known.push(file.identity),
                 Ok(at_end) => {
                     all_read = at_end;
                     kept.push(file);

@@ -325,3 +325,21 @@ fn a_log_that_may_not_be_read_is_said_so() {
     assert_eq!(stage.turn(), None);
     assert_eq!(stage.told(), "");
 }
+
+#[test]
+fn a_copy_that_was_read_after_a_restart_is_not_found_again() {
+    let mut stage = Stage::new();
+    stage.write("1\n");
+    assert_eq!(stage.turn(), None);
+    stage.restart();
+    stage.write("2\n");
+    stage.copy("app.log.1");
+    // Not freed, so that the next file cannot have its inode.
+    let held = File::open(&stage.path).unwrap();
+    fs::remove_file(&stage.path).unwrap();
+    assert!(stage.turn().is_some(), "there is none at the path");
+    stage.write("3\n");
+    assert_eq!(stage.turn(), None);
+    assert_eq!(stage.told(), "1 2 3");
+    drop(held);
+}
