@@ -202,6 +202,8 @@ mod tests {
         let odd = r#"{__name__="a b", path="C:\\x\"y", re!~"\\d+"}"#;
         let (selector, _) = series(odd).remove(0);
         assert_eq!(series(&selector), [one(&selector, None)]);
+        let (dotted, _) = series(r#"{"http.requests", code="500"}"#).remove(0);
+        assert_eq!(series(&dotted), [one(&dotted, None)]);
         assert!(selector.contains(r#""C:\\x\"y""#) && selector.contains(r#""\\d+""#), "{selector}");
     }
 
