@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
-use rollbackd_core::baseline::counted;
+use rollbackd_core::words::counted;
 use serde::Serialize;
 use serde_json::Value;
 
