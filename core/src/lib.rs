@@ -26,3 +26,4 @@ pub mod reversal;
 pub mod run;
 pub mod sample;
 pub mod window;
+pub mod words;

@@ -61,11 +61,6 @@ impl Reading {
         Self::Unreadable { reason: reason.into() }
     }
 
-    /// Whether every event of the reading was good. Unreadable is not good.
-    pub const fn is_good(&self) -> bool {
-        matches!(self, Self::Events { bad: 0, good: 1.., .. })
-    }
-
     /// Whether no event of the reading was good and at least one was bad. Unreadable is not bad.
     pub const fn is_bad(&self) -> bool {
         matches!(self, Self::Events { good: 0, bad: 1.., .. })

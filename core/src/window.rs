@@ -18,8 +18,8 @@ use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::baseline::counted;
 use crate::run::event::DueOpening;
+use crate::words::counted;
 
 /// How many openings [`Schedule::due`] returns at most.
 pub const MOST_DUE: usize = 100;

@@ -17,8 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rollbackd_core::baseline::{Baseline, RowCount, TableName, counted, quote_identifier};
+use rollbackd_core::baseline::{Baseline, RowCount, TableName, quote_identifier};
 use rollbackd_core::run::step::{Finding, Outcome};
+use rollbackd_core::words::counted;
 use tokio_postgres::{IsolationLevel, Transaction};
 use tokio_util::sync::CancellationToken;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use jiff::Timestamp;
-use rollbackd_core::baseline::counted;
+use rollbackd_core::words::counted;
 use serde::Serialize;
 use serde_json::Value;
 

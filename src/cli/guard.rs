@@ -172,7 +172,7 @@ async fn deliver(snapshots: &mut tokio::sync::watch::Receiver<Arc<crate::driver:
     let all = tokio::time::timeout(DELIVERY, delivered).await.is_ok();
     let left = snapshots.borrow().state.owed.len();
     if !all && left > 0 {
-        let owed = rollbackd_core::baseline::counted(left, "notice");
+        let owed = rollbackd_core::words::counted(left, "notice");
         say(&format!("{owed} could not be delivered yet; `rollbackd run` goes on trying"));
     }
 }

@@ -5,8 +5,8 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
-use rollbackd_core::baseline::counted;
 use rollbackd_core::window::quarantine_schema;
+use rollbackd_core::words::counted;
 
 use super::history;
 use super::output::{IDS, Paint, relative, table, wrap};

@@ -201,6 +201,12 @@ fn first_times(said: &Said, variants: Vec<Variant>) -> Vec<Tried> {
     variants.into_iter().enumerate().map(tried).collect()
 }
 
+/// Whether a line is the first that a life of the daemon writes.
+fn begins_a_life((_, text): &(usize, std::io::Result<Vec<u8>>)) -> bool {
+    let line = text.as_ref().ok().and_then(|text| serde_json::from_slice::<Line>(text).ok());
+    line.is_some_and(|line| line.rollbackd_samples.is_some())
+}
+
 fn first_line(path: &Path) -> Result<Option<String>, String> {
     let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
     BufReader::new(file).lines().next().transpose().map_err(|error| error.to_string())
@@ -229,18 +235,19 @@ impl Gathered {
     fn take_lines(&mut self, plan: &Plan, with_grid: bool, path: &Path) -> Result<(), String> {
         let known: Vec<&str> = plan.signals.iter().map(|signal| signal.name.as_str()).collect();
         let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
-        let mut lines = BufReader::new(file).lines().enumerate().peekable();
+        // Bytes, because a crash may cut a letter in two.
+        let mut lines = BufReader::new(file).split(b'\n').enumerate().peekable();
         while let Some((number, text)) = lines.next() {
             let text = text.map_err(|error| error.to_string())?;
-            if text.trim().is_empty() {
+            if text.trim_ascii().is_empty() {
                 continue;
             }
-            let line: Line = match serde_json::from_str(&text) {
+            let line: Line = match serde_json::from_slice(&text) {
                 Ok(line) => line,
-                // The last line of a recording that was cut off by a crash.
-                Err(error) if error.is_eof() && self.recorded && lines.peek().is_none() => {
-                    say(&format!("the last line of {} is cut off, and left out", path.display()));
-                    break;
+                // A life of the daemon ended in the middle of it: it is the last, or the next life begins after it.
+                Err(error) if error.is_eof() && self.recorded && lines.peek().is_none_or(begins_a_life) => {
+                    say(&format!("line {} of {} is cut off, and left out", number + 1, path.display()));
+                    continue;
                 }
                 Err(error) => return Err(format!("line {}: {error}", number + 1)),
             };

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use clap::Args;
-use rollbackd_core::baseline::counted;
+use rollbackd_core::words::counted;
 use serde::Serialize;
 
 use super::output::{NAMES, Paint, Terminal, table, wrap};

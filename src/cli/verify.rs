@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use rollbackd_core::baseline::{Baseline, counted};
+use rollbackd_core::baseline::Baseline;
 use rollbackd_core::plan::Stage;
 use rollbackd_core::run::record::{Entry, Record};
 use rollbackd_core::run::step::Finding;
+use rollbackd_core::words::counted;
 use serde::{Deserialize, Serialize};
 
 use super::checks::{CheckLine, table};

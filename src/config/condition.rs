@@ -8,7 +8,7 @@ use rollbackd_core::plan::Condition;
 
 use super::model::{Signal, SignalSource};
 use super::problem::Problem;
-use super::scalar::{ANY, BOUND, seconds};
+use super::scalar::{ANY, BOUND, seconds, words};
 use super::section::Section;
 use super::source::Counts;
 use super::value::Value;
@@ -115,7 +115,7 @@ fn latency(section: &mut Section<'_>, ground: &Ground<'_>) -> Option<Condition> 
     {
         let span = section.key_span("latency_above");
         let problem =
-            Problem::error(span, format!("this rule can never hold: no reading takes longer than {longest:?}"));
+            Problem::error(span, format!("this rule can never hold: no reading takes longer than {}", words(longest)));
         let help = "accepted: less than the signal's `timeout`, after which a reading is ended";
         section.doc().report(problem.label("not below the signal's `timeout`").help(help).by_absence());
     }
@@ -205,10 +205,10 @@ fn bounded(value: Value<'_>, range: RangeInclusive<Duration>, ground: &Ground<'_
     let duration = value.duration(range)?;
     if duration > ground.window {
         let message = format!("`{path}` is longer than a window");
-        let problem = Problem::error(span, message).label(format!("a window lasts {:?}", ground.window));
+        let problem = Problem::error(span, message).label(format!("a window lasts {}", words(ground.window)));
         doc.report(
             problem
-                .help("accepted: at most `window.duration`; the rule could not hold before the window is over")
+                .help("accepted: at most `window.duration`; what was before the window is not what the migration did")
                 .by_absence(),
         );
     }

@@ -177,7 +177,7 @@ impl Problems {
     fn summary(&self) -> String {
         let errors = self.list.iter().filter(|problem| problem.weight == Weight::Error).count();
         let warnings = self.list.len() - errors;
-        let counted = rollbackd_core::baseline::counted;
+        let counted = rollbackd_core::words::counted;
         match (errors, warnings) {
             (0, 0) => "no problems".to_owned(),
             (0, _) => counted(warnings, "warning"),

@@ -34,7 +34,7 @@ pub(super) const fn seconds(count: u64) -> Duration {
 }
 
 /// A duration as a person would write it.
-fn words(duration: Duration) -> String {
+pub(super) fn words(duration: Duration) -> String {
     SignedDuration::try_from(duration).map_or_else(|_| String::new(), |duration| format!("{duration:#}"))
 }
 

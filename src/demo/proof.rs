@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use reqwest::{Client, RequestBuilder};
-use rollbackd_core::baseline::counted;
+use rollbackd_core::words::counted;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::timeout;

@@ -298,7 +298,7 @@ fn checks(checks: Vec<CheckResult>, noun: &str) -> Outcome {
     let failed: Vec<String> =
         checks.iter().filter(|check| !check.passed).map(|check| format!("{}: {}", check.name, check.detail)).collect();
     let outcome = if failed.is_empty() {
-        let held = rollbackd_core::baseline::counted(checks.len(), noun);
+        let held = rollbackd_core::words::counted(checks.len(), noun);
         Outcome::succeeded(format!("{held} passed"), Finding::Nothing)
     } else {
         Outcome::failed(failed.join("; "))

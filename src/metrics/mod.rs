@@ -20,7 +20,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use prometheus::{Registry, TextEncoder};
 use rollbackd_core::plan::Plan;
-use rollbackd_core::sample::Sample;
+use rollbackd_core::sample::{Reading, Sample};
 
 use crate::driver::snapshot::Snapshot;
 use crate::signal::{Aside, Tail};
@@ -63,9 +63,13 @@ impl Metrics {
         probes.duration.with_label_values(labels).observe(seconds(sample.took));
         probes.schedule_delay.observe(delay.as_secs_f64());
         probes.last_run.with_label_values(labels).set(unix(sample.at));
-        let good = sample.reading.is_good();
-        probes.success.with_label_values(labels).set(i64::from(good));
-        if good {
+        // Some bad events of many are no failure of the reading: how many are too many is for rules to say.
+        let succeeded = match &sample.reading {
+            Reading::Events { .. } => !sample.reading.is_bad(),
+            Reading::Unreadable { .. } => false,
+        };
+        probes.success.with_label_values(labels).set(i64::from(succeeded));
+        if succeeded {
             probes.consecutive_failures.with_label_values(labels).set(0);
         } else {
             probes.consecutive_failures.with_label_values(labels).inc();

@@ -169,6 +169,14 @@ fn readings_are_counted_where_they_belong() {
             r#"rollbackd_probe_consecutive_failures{plan="shop",signal="api"} 0"#,
         ],
     );
+    // Of the many events of a log a few are bad on any day, and at night there may be none.
+    for (good, bad, success) in [(990, 10, 1), (0, 0, 1), (0, 3, 0)] {
+        sample.reading = Reading::Events { good, bad, value: None, reason: None };
+        metrics.sampled(1, &sample, Duration::ZERO);
+        let success = format!("rollbackd_probe_success{{plan=\"shop\",signal=\"requests\"}} {success}");
+        assert_holds(&metrics, &[&success]);
+    }
+    assert_holds(&metrics, &[r#"rollbackd_probe_failures_total{plan="shop",reason="bad",signal="requests"} 1"#]);
     let before = metrics.render();
     metrics.sampled(9, &sample, Duration::ZERO);
     metrics.skipped(9, 1);

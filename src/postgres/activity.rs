@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use rollbackd_core::baseline::counted;
+use rollbackd_core::words::counted;
 use serde::Serialize;
 use tokio_postgres::{Client, GenericClient};
 

@@ -2,9 +2,10 @@
 
 use std::sync::atomic::AtomicBool;
 
-use rollbackd_core::baseline::{Catalog, TableName, counted};
+use rollbackd_core::baseline::{Catalog, TableName};
 use rollbackd_core::plan::{Dispose, Method, Reach, Removal, TableChoice};
 use rollbackd_core::reversal::{self, reversal};
+use rollbackd_core::words::counted;
 use serde::Serialize;
 use tokio_postgres::Transaction;
 

@@ -14,8 +14,9 @@ mod tests;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rollbackd_core::baseline::{Baseline, Class, Difference, counted};
+use rollbackd_core::baseline::{Baseline, Class, Difference};
 use rollbackd_core::window::quarantine_schema;
+use rollbackd_core::words::counted;
 use serde::Serialize;
 use tokio_postgres::{Client, IsolationLevel};
 

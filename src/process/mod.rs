@@ -21,8 +21,8 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rollbackd_core::baseline::counted;
 use rollbackd_core::run::record::Process;
+use rollbackd_core::words::counted;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Child;

@@ -10,7 +10,8 @@ mod tests;
 
 use std::time::Duration;
 
-use rollbackd_core::baseline::{TableName, counted, quote_identifier};
+use rollbackd_core::baseline::{TableName, quote_identifier};
+use rollbackd_core::words::counted;
 use serde::Serialize;
 use tokio_postgres::{Client, GenericClient, Transaction};
 

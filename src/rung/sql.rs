@@ -14,8 +14,9 @@ mod tests;
 
 use std::time::Duration;
 
-use rollbackd_core::baseline::{Baseline, Difference, counted};
+use rollbackd_core::baseline::{Baseline, Difference};
 use rollbackd_core::run::step::{Finding, Outcome};
+use rollbackd_core::words::counted;
 use tokio_postgres::error::ErrorPosition;
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rollbackd_core::baseline::{Baseline, counted};
+use rollbackd_core::baseline::Baseline;
 use rollbackd_core::plan::{Dispose, OnBlocked, Removal};
 use rollbackd_core::run::step::{Finding, Outcome, RemovalFinding};
+use rollbackd_core::words::{counted, grouped};
 
 use super::Patience;
 use crate::config::model::{Config, Database};
@@ -316,7 +317,7 @@ impl Work<'_> {
         let rows: u64 = found.tables.iter().filter_map(|table| table.rows).sum();
         let uncounted = found.tables.iter().filter(|table| table.rows.is_none()).count();
         let at_least = if uncounted > 0 { "at least " } else { "" };
-        let rows = format!("{at_least}{} {}", thousands(rows), if rows == 1 { "row" } else { "rows" });
+        let rows = format!("{at_least}{} {}", grouped(rows), if rows == 1 { "row" } else { "rows" });
         let tables = counted(found.tables.len(), "table");
         let place = match (&found.quarantine, &found.archive) {
             (Some(schema), _) => format!("moved {tables} ({rows}) to schema {schema}"),
@@ -329,19 +330,6 @@ impl Work<'_> {
         };
         Some(format!("{place}{along}"))
     }
-}
-
-/// `1204` as `1,204`.
-fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]

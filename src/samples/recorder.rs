@@ -3,10 +3,11 @@
 //! The driver hands lines over and never waits: when the disk is too slow, lines are left out, and the recording says how
 //! many. Nothing that is decided depends on it.
 
+use std::io::SeekFrom;
 use std::path::{Path, PathBuf};
 
 use tokio::fs::File;
-use tokio::io::{AsyncWriteExt as _, BufWriter};
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _, BufWriter};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, interval};
 use tokio_util::task::TaskTracker;
@@ -28,9 +29,9 @@ pub struct Recorder {
 
 #[derive(Debug)]
 enum Job {
-    Begin(String),
+    /// What comes from here on belongs to this window, or to none.
+    Turn(Option<String>),
     Write(Box<Line>),
-    End,
 }
 
 impl Recorder {
@@ -57,13 +58,13 @@ impl Recorder {
         if self.window.as_deref() == window || self.to.is_none() {
             return false;
         }
-        if self.window.take().is_some() {
-            self.send(Job::End);
+        let next = window.map(str::to_owned);
+        // What cannot be said now is said the next time: lines must not get into another window's recording.
+        if !self.send(Job::Turn(next.clone())) {
+            return false;
         }
-        let Some(window) = window else { return false };
-        self.window = Some(window.to_owned());
-        self.send(Job::Begin(window.to_owned()));
-        true
+        self.window = next;
+        self.is_open()
     }
 
     /// Writes a line into the open recording.
@@ -96,16 +97,18 @@ async fn write(state_dir: PathBuf, mut from: mpsc::Receiver<Job>) {
             }
         };
         match job {
-            Some(Job::Begin(window)) => file = begin(&state_dir, &window).await,
+            Some(Job::Turn(window)) => {
+                settle(&mut file).await;
+                file = match window {
+                    Some(window) => begin(&state_dir, &window).await,
+                    None => None,
+                };
+            }
             Some(Job::Write(line)) => {
                 if let Err(error) = add(&mut file, &line).await {
                     given_up(&error);
                     file = None;
                 }
-            }
-            Some(Job::End) => {
-                settle(&mut file).await;
-                file = None;
             }
             None => {
                 settle(&mut file).await;
@@ -121,11 +124,24 @@ async fn begin(state_dir: &Path, window: &str) -> Option<BufWriter<File>> {
     let opened = async {
         tokio::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).await?;
         // A restart in the middle of a window goes on with its recording.
-        let file = tokio::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&path).await?;
+        let mut file =
+            tokio::fs::OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(&path).await?;
+        if is_cut_off(&mut file).await? {
+            file.write_all(b"\n").await?;
+        }
         tokio::task::spawn_blocking(move || super::forget(&kept)).await.map_err(std::io::Error::other)??;
         Ok::<_, std::io::Error>(BufWriter::new(file))
     };
     opened.await.inspect_err(given_up).ok()
+}
+
+/// Whether the file ends in the middle of a line, as a crash leaves it.
+async fn is_cut_off(file: &mut File) -> std::io::Result<bool> {
+    if file.metadata().await?.len() == 0 {
+        return Ok(false);
+    }
+    file.seek(SeekFrom::End(-1)).await?;
+    Ok(file.read_u8().await? != b'\n')
 }
 
 async fn add(file: &mut Option<BufWriter<File>>, line: &Line) -> std::io::Result<()> {
@@ -176,6 +192,25 @@ mod tests {
         let text = std::fs::read_to_string(super::super::path(directory.path(), "shop-1")).expect("a recording");
         assert_eq!(text.lines().count(), 4, "{text}");
         assert_eq!(super::super::recordings(directory.path()).expect("listed").len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_line_that_a_crash_cut_off_spoils_no_other() {
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(super::super::directory(directory.path())).expect("made");
+        let path = super::super::path(directory.path(), "shop-1");
+        std::fs::write(&path, "{\"at\":1,\"look\":true}\n{\"at\":17953").expect("written");
+        let tracker = TaskTracker::new();
+        let mut recorder = Recorder::start(directory.path(), &tracker);
+        recorder.follow(Some("shop-1"));
+        recorder.write(Line::head("shop-1", "2026-11-22T02:00:00Z".parse().expect("a time")));
+        drop(recorder);
+        tracker.close();
+        tracker.wait().await;
+        let text = std::fs::read_to_string(&path).expect("a recording");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!((lines.len(), lines[1]), (3, "{\"at\":17953"));
+        assert!(lines[2].contains("rollbackd_samples"), "{text}");
     }
 
     #[tokio::test]

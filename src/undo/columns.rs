@@ -4,8 +4,9 @@
 
 use std::collections::BTreeSet;
 
-use rollbackd_core::baseline::{Catalog, Object, ObjectKind, TableName, counted, quote_identifier};
+use rollbackd_core::baseline::{Catalog, Object, ObjectKind, TableName, quote_identifier};
 use rollbackd_core::run::step::KeptColumns;
+use rollbackd_core::words::counted;
 use tokio_postgres::Transaction;
 
 use super::goal::{Home, home};

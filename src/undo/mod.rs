@@ -21,7 +21,8 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rollbackd_core::baseline::{TableName, counted};
+use rollbackd_core::baseline::TableName;
+use rollbackd_core::words::counted;
 use serde::Serialize;
 
 use self::attempt::Attempt;

@@ -5,7 +5,8 @@
 //! object of its own that was added (a table, view, function, type) does not: whether it should be there is no question
 //! of recovery. Protected schemas are left out. Only names are reported: a definition may hold secrets.
 
-use rollbackd_core::baseline::{Baseline, Difference, Object, ObjectKind, counted};
+use rollbackd_core::baseline::{Baseline, Difference, Object, ObjectKind};
+use rollbackd_core::words::counted;
 
 use crate::config::model::Database;
 use crate::postgres::pinned::Pinned;

@@ -14,8 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use rollbackd_core::baseline::{Baseline, TableName, counted};
+use rollbackd_core::baseline::{Baseline, TableName};
 use rollbackd_core::baseline::{KeySample, TablePrint};
+use rollbackd_core::words::counted;
 use tokio_postgres::Client;
 
 use super::Context;

@@ -3,7 +3,8 @@
 //! Columns are compared by name and type. Defaults, policies and the like are for other checks, and a column more
 //! than before does no harm.
 
-use rollbackd_core::baseline::{Baseline, Catalog, Object, ObjectId, TableName, counted};
+use rollbackd_core::baseline::{Baseline, Catalog, Object, ObjectId, TableName};
+use rollbackd_core::words::counted;
 
 use crate::config::model::Database;
 use crate::postgres::catalog::{self, column_type};

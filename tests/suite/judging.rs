@@ -32,7 +32,7 @@ fn a_query_that_is_wrong_makes_us_blind_and_nothing_more() {
     let mut stage = Stage::new("blind-query");
     stage.database.sql("create table flags (well bool); insert into flags values (true)");
     stage.plan.signals.push_str(
-        "\n[[signal]]\nname = \"flag\"\nevery = \"100ms\"\ntimeout = \"300ms\"\n[signal.postgres]\nquery = \"select well from flags\"\n",
+        "\n[[signal]]\nname = \"flag\"\nevery = \"100ms\"\ntimeout = \"2s\"\n[signal.postgres]\nquery = \"select well from flags\"\n",
     );
     stage.plan.rules.push_str("\n[[rule]]\nname = \"flag\"\nsignal = \"flag\"\nconsecutive = 2\nthen = \"rollback\"\n");
     stage.plan.change("soak = \"1s\"", "soak = \"1500ms\"");

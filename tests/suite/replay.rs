@@ -63,6 +63,17 @@ fn samples_of_people_and_of_prometheus_are_replayed() {
     let wrong = write("wrong.jsonl", &format!("{lines}{{\"at\": 5, \"signal\": \"api\", \"god\": 1}}\n"));
     let refused = stage.cli(&["replay", &wrong]).expect(1).stderr;
     assert!(refused.contains("wrong.jsonl: line 5: unknown field `god`"), "{refused}");
+    // A crash cuts a line, in the middle of a letter if it has to; the next life begins after it.
+    let head = "{\"at\": 1795312800000, \"rollbackd_samples\": 1, \"window\": \"shop-1\"}\n";
+    let good = "{\"at\": 1795312801000, \"signal\": \"api\", \"good\": 1}\n";
+    let cut = [head, good, "{\"at\": 1795312802000, \"reason\": \"\u{1f680}"].concat().into_bytes();
+    for (then, samples) in [(String::new(), 1), (format!("\n{head}{good}"), 2)] {
+        std::fs::write(stage.path("cut.jsonl"), [&cut[..cut.len() - 2], then.as_bytes()].concat()).unwrap();
+        assert_eq!(replayed(&stage, &[stage.path("cut.jsonl").to_str().unwrap()])["samples"], samples);
+    }
+    std::fs::write(stage.path("cut.jsonl"), [&cut, format!("\n{good}").as_bytes()].concat()).unwrap();
+    let refused = stage.cli(&["replay", stage.path("cut.jsonl").to_str().unwrap()]).expect(1).stderr;
+    assert!(refused.contains("line 3"), "elsewhere it is a mistake: {refused}");
     let refused = stage.cli(&["replay", "--window", "shop-1"]).expect(69).stderr;
     assert!(refused.contains("there is no recording"), "{refused}");
     let refused = stage.cli(&["replay"]).expect(69).stderr;

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Difference, ObjectId, ObjectKind, RowCount, counted};
+use super::{Difference, ObjectId, ObjectKind, RowCount};
+use crate::words::counted;
 
 /// What taking the migration back costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -1,5 +1,6 @@
 //! What differs between two catalogs.
 
+use crate::words::counted;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -146,17 +147,4 @@ impl Difference {
         }
         if parts.is_empty() { "nothing differs from the baseline".to_owned() } else { parts.join(", ") }
     }
-}
-
-/// `1 table`, `2 tables`, `2 policies`, `3 indexes`, `2 keys`.
-pub fn counted(count: usize, noun: &str) -> String {
-    if count == 1 {
-        return format!("1 {noun}");
-    }
-    let plural = match noun.strip_suffix('y') {
-        Some(stem) if !stem.ends_with(['a', 'e', 'i', 'o', 'u']) => format!("{stem}ies"),
-        _ if noun.ends_with('x') || noun.ends_with('s') => format!("{noun}es"),
-        _ => format!("{noun}s"),
-    };
-    format!("{count} {plural}")
 }

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::class::Class;
-pub use self::difference::{Change, Difference, Rename, counted};
+pub use self::difference::{Change, Difference, Rename};
 pub use self::name::{TableName, quote_identifier, take_quoted};
 pub use self::object::{Object, ObjectId, ObjectKind};
 pub use self::print::{HashedBy, KeySample, PrintColumn, TablePrint};

@@ -3,12 +3,13 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Message, MessageLinks, Notice, NoticeEvent, Reason};
-use crate::baseline::{Class, counted};
+use crate::baseline::Class;
 use crate::judge::{Evidence, Verdict};
 use crate::plan::{Dispose, Method, Plan, Severity, TableChoice};
 use crate::run::apply::later;
 use crate::run::record::{Record, Trigger, WindowOutcome};
 use crate::run::state::Window;
+use crate::words::counted;
 
 /// How long a notice is worth delivering.
 const NOTICE_LIFE: SignedDuration = SignedDuration::from_hours(24);

@@ -5,11 +5,11 @@ use jiff::Timestamp;
 use super::narrate::{rfc, span};
 use super::{Attempt, AttemptResult, Check, Costs, GatePosition, Report};
 use crate::baseline::Class;
-use crate::baseline::counted;
 use crate::notice::compose::sentence;
 use crate::run::record::WindowOutcome;
 use crate::run::state::StateName;
 use crate::run::step::{RemovalFinding, StepResult};
+use crate::words::counted;
 
 /// What the records say of the end.
 pub(super) struct Ending {

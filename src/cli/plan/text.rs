@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use rollbackd_core::baseline::{Class, counted};
+use rollbackd_core::baseline::Class;
+use rollbackd_core::words::{counted, grouped};
 
 use crate::cli::output::{NAMES, Paint, WIDTH, clean, clock_time, moment, table, wrap};
 use crate::preview::{Blocker, Fate, Preview, Rows, Rung, Would};
@@ -229,19 +230,6 @@ fn cells(rows: &Rows) -> Vec<String> {
         },
     );
     vec![rows.table.to_string(), before, number(rows.now), written]
-}
-
-/// A number with its thousands apart.
-fn grouped(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 fn locks(preview: &Preview) -> String {

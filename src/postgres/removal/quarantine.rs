@@ -6,9 +6,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use rollbackd_core::baseline::{TableName, counted, quote_identifier};
+use rollbackd_core::baseline::{TableName, quote_identifier};
 use rollbackd_core::run::step::RemovedTable;
 use rollbackd_core::window::quarantine_schema;
+use rollbackd_core::words::counted;
 use tokio_postgres::{Client, GenericClient, Transaction};
 
 use super::dependent::{Collateral, Whole};

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rollbackd_core::baseline::{Baseline, Catalog, Object, ObjectId, ObjectKind, TableName, counted};
+use rollbackd_core::baseline::{Baseline, Catalog, Object, ObjectId, ObjectKind, TableName};
+use rollbackd_core::words::counted;
 use tokio_postgres::{Client, GenericClient};
 
 use crate::config::model::{CheckKind, Config, IntegrityPolicy};

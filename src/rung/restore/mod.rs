@@ -20,9 +20,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rollbackd_core::baseline::{Baseline, RowCount, TableName, counted};
+use rollbackd_core::baseline::{Baseline, RowCount, TableName};
 use rollbackd_core::run::step::{Finding, Outcome, RemovalFinding};
 use rollbackd_core::window::quarantine_schema;
+use rollbackd_core::words::counted;
 
 use self::damage::{Damaged, Known};
 pub(crate) use self::foresee::foresee;

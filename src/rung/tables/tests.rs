@@ -130,11 +130,6 @@ fn finding(outcome: &Outcome) -> RemovalFinding {
 
 const CLEAN: &str = "nothing differs from the baseline";
 
-#[test]
-fn numbers_are_grouped() {
-    assert_eq!([0, 12, 1204, 1_000_000].map(thousands), ["0", "12", "1,204", "1,000,000"]);
-}
-
 #[tokio::test]
 async fn names_of_every_kind_are_moved_and_dropped() {
     let names = ["Order", "a\"b", "🚀 launch", "user", "with.dot", "semi;colon", "per%cent*?"];
