@@ -23,7 +23,9 @@ use crate::{backup, gate, preflight, rung, verify};
 
 /// How long it may take to count what a restore would cost. What was not counted is said to be so.
 const FORESEEING: Duration = Duration::from_secs(30);
-/// The variables by which a process knows for which window and step it was started; and by which it is found.
+/// The variables by which a process knows whose it is and for which window and step it was started; and by which it
+/// is found. A window's id is only its plan's name and its opening, which two daemons on one machine can share.
+const STATE_DIR: &str = "ROLLBACKD_STATE_DIR";
 const WINDOW: &str = "ROLLBACKD_WINDOW";
 const STEP: &str = "ROLLBACKD_STEP";
 
@@ -211,7 +213,7 @@ impl World {
             (WINDOW, window.id.clone()),
             (STEP, number.to_string()),
             ("ROLLBACKD_PLAN", self.config.name.clone()),
-            ("ROLLBACKD_STATE_DIR", self.config.state_dir.display().to_string()),
+            (STATE_DIR, self.config.state_dir.display().to_string()),
             ("ROLLBACKD_BACKUP_DIR", directory),
             ("ROLLBACKD_REASON", reason),
             ("ROLLBACKD_RUNG", rung),
@@ -257,7 +259,8 @@ impl Adapters for World {
     }
 
     fn lost_process(&self, window: &str, step: u64) -> Option<Process> {
-        process::started_with(&[(WINDOW, window), (STEP, &step.to_string())])
+        let state_dir = self.config.state_dir.display().to_string();
+        process::started_with(&[(STATE_DIR, &state_dir), (WINDOW, window), (STEP, &step.to_string())])
     }
 
     fn deliver(
@@ -331,5 +334,35 @@ fn migrated(ended: Result<Ended, process::StartError>) -> Outcome {
             Outcome::timed_out("the migration still ran at the hard end and was ended").with(finding(None))
         }
         How::Stopped => Outcome::failed("the migration was ended, because a rollback started").with(finding(None)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_process_of_another_state_directory_is_not_ours_whatever_its_window_is_called() {
+        use std::os::unix::process::CommandExt as _;
+
+        let directory = tempfile::tempdir().expect("a directory");
+        let database = crate::postgres::testing::database("postgres://nobody@127.0.0.1:1/nothing");
+        let config = crate::postgres::testing::config(database, directory.path().to_owned());
+        let state_dir = config.state_dir.display().to_string();
+        let world = World::new(Arc::new(config)).expect("a world");
+        // Two applications of one name on one machine open their windows in the same second.
+        let window = format!("shop-{}", std::process::id());
+        for (of, ours) in [("/elsewhere", false), (state_dir.as_str(), true)] {
+            let mut script = std::process::Command::new("sleep")
+                .arg("100")
+                .envs([(WINDOW, window.as_str()), (STEP, "7"), (STATE_DIR, of)])
+                .process_group(0)
+                .spawn()
+                .expect("it runs");
+            let found = world.lost_process(&window, 7).map(|process| process.pid.unsigned_abs());
+            script.kill().expect("killed");
+            script.wait().expect("gone");
+            assert_eq!(found, ours.then(|| script.id()), "{of}");
+        }
     }
 }
