@@ -304,7 +304,8 @@ fn costs(class: Option<Class>, reasons: &[String]) -> Vec<String> {
     std::iter::once(meaning.to_owned()).chain(shown).chain(rest).collect()
 }
 
-fn approval(window: &Window, rung: usize) -> Draft {
+/// A rung that waits for an approval, and what there is to know before it is given.
+pub(crate) fn approval_words(window: &Window, rung: usize) -> (String, Vec<String>) {
     let classified = window.rollback.as_ref().and_then(|rollback| rollback.classified.as_ref());
     let mut details = classified.map(|(class, reasons)| costs(*class, reasons)).unwrap_or_default();
     let attempt = window.rollback.as_ref().and_then(|rollback| rollback.attempts.last());
@@ -316,8 +317,12 @@ fn approval(window: &Window, rung: usize) -> Draft {
         details.extend((more > 0).then(|| format!("- and {more} more; `rollbackd report` has them")));
     }
     details.push("Traffic is stopped meanwhile; waiting does not use up the budget.".to_owned());
+    (sentence(&format!("{} waits for your approval", rung_words(window, rung))), details)
+}
+
+fn approval(window: &Window, rung: usize) -> Draft {
+    let (summary, mut details) = approval_words(window, rung);
     details.push("rollbackd approve --reason '…'   or   rollbackd decline --reason '…'".to_owned());
-    let summary = format!("{} waits for your approval", rung_words(window, rung));
     Draft::new(NoticeEvent::ApprovalRequired, summary, details)
 }
 
