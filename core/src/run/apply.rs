@@ -116,6 +116,7 @@ impl State {
                 self.last_checks = window.checks;
             }
             self.last_ending = Some(Ending {
+                plan: window.plan,
                 detail: detail.to_owned(),
                 rollback: window.rollback.map(|rollback| (rollback.trigger, rollback.started_at)),
             });

@@ -71,6 +71,8 @@ pub struct Settled {
 /// How it came that a window ended as it did.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ending {
+    /// The plan that held for it.
+    pub plan: Arc<Plan>,
     /// Why it ended so.
     pub detail: String,
     /// Why it was rolled back, and since when, if it was.
