@@ -22,8 +22,13 @@ fn page(snapshot: &Snapshot) -> String {
 }
 
 fn page_of(status: &Status, snapshot: &Snapshot) -> String {
-    let html = html(status, &view::history(&snapshot.state), now(), false).expect("the template fits");
+    let html = seen(status, snapshot, false);
     html.replace(STYLE, "[style]").replace(env!("CARGO_PKG_VERSION"), "[version]")
+}
+
+/// As it is sent to somebody who looks at once, or when a daemon that stands still has been looked at for a while.
+fn seen(status: &Status, snapshot: &Snapshot, still: bool) -> String {
+    html(status, &view::history(&snapshot.state), now().max(snapshot.at), still).expect("the template fits")
 }
 
 fn title(page: &str) -> &str {
@@ -87,7 +92,7 @@ fn samples() -> Vec<(&'static str, Snapshot)> {
         ("suspect", fixture::suspect(now)),
         ("rolling_back", rolling_back),
         ("needs_operator", fixture::needs_operator(now)),
-        ("recovered", fixture::settled(now, WindowOutcome::Recovered)),
+        ("recovered", fixture::settled(at("02:16:00"), WindowOutcome::Recovered)),
         ("waiting", waiting),
         ("held", held),
         ("blind", blind),
@@ -95,10 +100,10 @@ fn samples() -> Vec<(&'static str, Snapshot)> {
         ("preparing", with_window(&watching, |open| open.phase = Phase::Preparing)),
         ("soaking", soaking),
         ("resolving", resolving),
-        ("passed", fixture::settled(now, WindowOutcome::Passed)),
-        ("refused", fixture::settled(now, WindowOutcome::Refused)),
-        ("cancelled", fixture::settled(now, WindowOutcome::Cancelled)),
-        ("abandoned", fixture::settled(now, WindowOutcome::Abandoned)),
+        ("passed", fixture::settled(at("02:16:00"), WindowOutcome::Passed)),
+        ("refused", fixture::settled(at("02:16:00"), WindowOutcome::Refused)),
+        ("cancelled", fixture::settled(at("02:16:00"), WindowOutcome::Cancelled)),
+        ("abandoned", fixture::settled(at("02:16:00"), WindowOutcome::Abandoned)),
         ("stale", Snapshot { at: now - SignedDuration::from_secs(75), ..watching }),
     ]
 }
@@ -238,7 +243,7 @@ fn the_policy_allows_the_style_that_is_there() {
 fn previews() {
     let Some(directory) = std::env::var_os("PAGE_PREVIEW").map(std::path::PathBuf::from) else { return };
     for (name, snapshot) in samples() {
-        let html = html(&view::status(&snapshot), &view::history(&snapshot.state), now(), true).expect("a page");
+        let html = seen(&view::status(&snapshot), &snapshot, true);
         std::fs::write(directory.join(format!("{name}.html")), html).expect("written");
     }
 }
