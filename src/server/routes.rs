@@ -92,7 +92,10 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/api/v1/ack", post(control::acknowledge))
         .fallback(|| async { Problem::not_found("there is nothing here; `GET /api/v1` lists the paths") })
         .method_not_allowed_fallback(|| async {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path takes another method; `GET /api/v1` lists the paths")
+            Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this path takes another method; `GET /api/v1` lists the paths",
+            )
         })
         .layer(middleware::map_response(secured))
         .with_state(app)

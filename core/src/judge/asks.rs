@@ -67,7 +67,9 @@ pub fn allowed(condition: &Condition, seen: f64) -> String {
 
 fn number(condition: &Condition, number: f64) -> String {
     match condition {
-        Condition::Consecutive { .. } | Condition::ValueAbove { .. } | Condition::ValueBelow { .. } => number.to_string(),
+        Condition::Consecutive { .. } | Condition::ValueAbove { .. } | Condition::ValueBelow { .. } => {
+            number.to_string()
+        }
         Condition::ErrorRatioAbove { .. } => share(number),
         Condition::LatencyAbove { .. } => format!("{number} s"),
         Condition::BurnRateAbove { .. } | Condition::TimesBaseline { .. } => format!("{number} times"),
@@ -105,11 +107,7 @@ mod tests {
         let limit = SignedDuration::from_millis(1500);
         for (condition, seen, expected) in [
             (Condition::Consecutive { count: 1 }, 1.0, "a bad sample of signal api|1 in a row|none"),
-            (
-                Condition::Consecutive { count: 3 },
-                4.0,
-                "3 bad samples of signal api in a row|4 in a row|fewer than 3",
-            ),
+            (Condition::Consecutive { count: 3 }, 4.0, "3 bad samples of signal api in a row|4 in a row|fewer than 3"),
             (
                 Condition::ErrorRatioAbove { ratio: 0.05, over: over(), min_samples: 1200 },
                 0.3101,
@@ -126,11 +124,7 @@ mod tests {
                 "the slowest 1 % of at least 20 readings of signal api took more than 1.5 s in the last 5m and in the last 1m\
                  |2.250 s|at most 1.5 s",
             ),
-            (
-                Condition::ValueAbove { limit: 0.5, hold },
-                7.25,
-                "signal api above 0.5 for 1m 30s|7.25|at most 0.5",
-            ),
+            (Condition::ValueAbove { limit: 0.5, hold }, 7.25, "signal api above 0.5 for 1m 30s|7.25|at most 0.5"),
             (
                 Condition::ValueBelow { limit: 10.0, hold: SignedDuration::ZERO },
                 3.0,

@@ -77,11 +77,8 @@ fn write_escaped(out: &mut Output<'_>, _state: &mut State<'_, '_>, value: &Value
     if value.is_undefined() || value.is_none() {
         return Err(Error::new(ErrorKind::UndefinedError, "there is nothing to show here"));
     }
-    let written = if value.is_safe() {
-        write!(out, "{value}")
-    } else {
-        out.write_str(&escape::text(&value.to_string()))
-    };
+    let written =
+        if value.is_safe() { write!(out, "{value}") } else { out.write_str(&escape::text(&value.to_string())) };
     written.map_err(Error::from)
 }
 

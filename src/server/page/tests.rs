@@ -54,8 +54,7 @@ fn samples() -> Vec<(&'static str, Snapshot)> {
         rollback.classified = Some((None, vec!["12 rows of public.pages".to_owned()]));
     });
     let mut held = with_window(&watching, |open| {
-        open.hold =
-            Some(Hold { who: "ana".to_owned(), reason: "we are looking".to_owned(), since: at("02:14:20") });
+        open.hold = Some(Hold { who: "ana".to_owned(), reason: "we are looking".to_owned(), since: at("02:14:20") });
     });
     held.assessment.verdict = Verdict::Breached;
     let Trigger::Rules { evidence } = fixture::trigger() else { panic!("not a rule") };
@@ -149,9 +148,23 @@ fn the_tab_begins_with_the_state() {
 #[test]
 fn what_waits_for_a_person_comes_with_its_commands() {
     for (name, parts) in [
-        ("waiting", &["Rung 1 (script: node) waits for your approval.", "12 rows of public.pages", "rollbackd approve", "rollbackd decline"][..]),
-        ("held", &["we are looking", "rollbackd window resume", "Breached now", "3 bad samples of signal api in a row"]),
-        ("needs_operator", &["every rung failed: script: exit code 3", "COMMIT;", "rollbackd window resolved", "rollbackd ack"]),
+        (
+            "waiting",
+            &[
+                "Rung 1 (script: node) waits for your approval.",
+                "12 rows of public.pages",
+                "rollbackd approve",
+                "rollbackd decline",
+            ][..],
+        ),
+        (
+            "held",
+            &["we are looking", "rollbackd window resume", "Breached now", "3 bad samples of signal api in a row"],
+        ),
+        (
+            "needs_operator",
+            &["every rung failed: script: exit code 3", "COMMIT;", "rollbackd window resolved", "rollbackd ack"],
+        ),
         ("resolving", &["has taken charge", "rollbackd window resolved"]),
         ("blind", &["could not be read for 1m: connection refused", "No rollback starts because of this", "never"]),
         ("unready", &["The daemon is not ready", "the database does not answer", "none is scheduled"]),
@@ -168,7 +181,9 @@ fn what_waits_for_a_person_comes_with_its_commands() {
 
 /// Every piece of markup, but the elements that make marks visible.
 fn tags(page: &str) -> Vec<String> {
-    let bare = page.split("<bdi class=\"unseen\"").map(|part| part.split_once("</bdi>").filter(|_| part.starts_with(" data-code=")).map_or(part, |(_, rest)| rest));
+    let bare = page.split("<bdi class=\"unseen\"").map(|part| {
+        part.split_once("</bdi>").filter(|_| part.starts_with(" data-code=")).map_or(part, |(_, rest)| rest)
+    });
     let bare: String = bare.collect();
     bare.split('<').skip(1).map(|part| part.split('>').next().unwrap_or_default().to_owned()).collect()
 }

@@ -102,9 +102,11 @@ fn under_way(status: &Status, window: &WindowStatus) -> (&'static str, String, T
         "soaking" => ("Soaking", "The migration has ended. The application must stay healthy for a while.", Tone::Good),
         "held" => ("Decisions are held", "No rollback starts, and the window does not pass.", Tone::Caution),
         "rolling_back" => ("Rolling back", "The migration is being taken back.", Tone::Alarm),
-        "verifying" => {
-            ("Verifying", "The migration was taken back; the checks decide whether the application has recovered.", Tone::Alarm)
-        }
+        "verifying" => (
+            "Verifying",
+            "The migration was taken back; the checks decide whether the application has recovered.",
+            Tone::Alarm,
+        ),
         _ => ("A window is open", "", Tone::Calm),
     };
     (state, lead.to_owned(), tone)

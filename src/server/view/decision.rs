@@ -108,7 +108,8 @@ pub(super) fn shown(evidence: &Evidence, plan: &Plan) -> EvidenceStatus {
         at: evidence.at,
         sentence: evidence.sentence.clone(),
         observed_words: condition.map_or_else(|| seen.to_string(), |condition| asks::observed(condition, seen)),
-        allowed_words: condition.map_or_else(|| evidence.threshold.to_string(), |condition| asks::allowed(condition, seen)),
+        allowed_words: condition
+            .map_or_else(|| evidence.threshold.to_string(), |condition| asks::allowed(condition, seen)),
     }
 }
 

@@ -5,6 +5,7 @@
 //! and hopes. A stage that goes down with a failed test shows its logs, and ends whatever was started on it.
 
 mod application;
+mod browser;
 mod database;
 mod hooks;
 mod mail;
@@ -25,6 +26,7 @@ use rollbackd::clock::Stopwatch;
 use tokio::runtime::Runtime;
 
 pub(crate) use self::application::{Application, Mood};
+pub(crate) use self::browser::read_between;
 pub(crate) use self::database::{Database, Facts};
 pub(crate) use self::hooks::Hooks;
 pub(crate) use self::mail::{Behaviour, Mail};
