@@ -254,15 +254,8 @@ fn reason(evidence: &Evidence) -> Reason {
     }
 }
 
-fn evidence(trigger: &Trigger) -> &[Evidence] {
-    match trigger {
-        Trigger::Rules { evidence } => evidence.as_slice(),
-        Trigger::Migration { .. } | Trigger::HardEnd | Trigger::Operator { .. } => &[],
-    }
-}
-
 fn breach(trigger: &Trigger) -> Draft {
-    let evidence = evidence(trigger);
+    let evidence = trigger.evidence();
     let mut details: Vec<String> = evidence.iter().skip(1).map(|one| one.sentence.clone()).collect();
     details.push("A rollback begins now: traffic is stopped, then the catalog is looked at.".to_owned());
     Draft {
@@ -284,7 +277,7 @@ fn started(window: &Window, class: Option<Class>, reasons: &[String]) -> Option<
     let nothing = if class == Some(Class::Irreversible) { "" } else { " You need not do anything now." };
     plan.push(format!("Budget: {:#}.{nothing}", window.plan.rollback.budget));
     plan.splice(0..0, costs(class, reasons));
-    let reason = evidence(trigger).first().map(reason);
+    let reason = trigger.evidence().first().map(reason);
     Some(Draft { reason, ..Draft::new(NoticeEvent::RollbackStarted, format!("rolling back: {why}"), plan) })
 }
 

@@ -4,7 +4,8 @@
 //! nothing else than the API. What it looks like is in `page.html` and `style.css`, the words of its headline in `words`.
 //! There is no script in it and nothing is loaded: the browser asks for the whole page again after some seconds.
 //!
-//! Whatever is put into the template goes through [`escape::text`], unless a function here has made HTML of it.
+//! It is a template, and not written by hand as mails are, because escaping cannot be forgotten then: whatever is put into
+//! it goes through [`escape::text`], unless a function here has made HTML of it. What there is not is an error, and no gap.
 
 mod escape;
 #[cfg(test)]
@@ -49,7 +50,6 @@ pub(super) fn html(status: &Status, windows: &[WindowRow], now: Timestamp, still
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
     environment.set_formatter(write_escaped);
     environment.add_filter("moment", move |at: String| moment(&at, now));
-    environment.add_filter("ago", move |at: String| Ok::<_, Error>(relative(instant(&at)?, now)));
     environment.add_filter("mark", |word: String| Value::from_safe_string(mark(&word)));
     environment.add_filter("percent", |ratio: f64| format!("{:.1} %", ratio * 100.0));
     environment.add_filter("grouped", grouped);

@@ -62,7 +62,7 @@ impl Head {
     /// The headline of a status, seen at `now`.
     pub(super) fn of(status: &Status, now: Timestamp) -> Self {
         let age = now.duration_since(status.at);
-        let stale = (age > STALE_AFTER).then(|| words(age));
+        let unheard = (age > STALE_AFTER).then(|| words(age));
         let window = status.window.as_ref();
         let open = window.is_some_and(|window| window.ended_at.is_none());
         let (state, lead, own) = match window {
@@ -74,10 +74,17 @@ impl Head {
         let telling = own < Tone::Alarm && status.verdict != "healthy";
         let state_in_title = if telling { format!("{state}, {}", status.verdict) } else { state.to_owned() };
         let mut tone = own.max(Tone::of(&status.verdict));
-        if stale.is_some() || !status.ready.ok {
+        if unheard.is_some() || !status.ready.ok {
             tone = tone.max(if open { Tone::Alarm } else { Tone::Caution });
         }
-        Self { title: format!("{state_in_title} · {} · rollbackd", status.plan), state, lead, tone, open, stale }
+        Self {
+            title: format!("{state_in_title} · {} · rollbackd", status.plan),
+            state,
+            lead,
+            tone,
+            open,
+            stale: unheard,
+        }
     }
 }
 

@@ -4,7 +4,6 @@ use jiff::Timestamp;
 use rollbackd_core::judge::{Evidence, asks};
 use rollbackd_core::plan::{Plan, Rule};
 use rollbackd_core::report;
-use rollbackd_core::run::record::Trigger;
 use rollbackd_core::run::state::{State, Window};
 use serde::{Deserialize, Serialize};
 
@@ -80,15 +79,11 @@ pub(super) fn decision(state: &State) -> Option<DecisionStatus> {
         let (trigger, at) = ending.rollback.as_ref()?;
         (trigger, *at, &ending.plan)
     };
-    let evidence = match trigger {
-        Trigger::Rules { evidence } => evidence.as_slice(),
-        Trigger::Migration { .. } | Trigger::HardEnd | Trigger::Operator { .. } => &[],
-    };
     Some(DecisionStatus {
         kind: trigger.name().to_owned(),
         at,
         sentence: trigger.sentence(),
-        evidence: evidence.iter().map(|one| shown(one, plan)).collect(),
+        evidence: trigger.evidence().iter().map(|one| shown(one, plan)).collect(),
     })
 }
 
