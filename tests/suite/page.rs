@@ -13,7 +13,7 @@ use crate::stage::{Behaviour, Mail, Stage, read_between, script};
 fn stage(name: &str) -> (Stage, String) {
     let mut stage = Stage::new(name);
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    stage.plan.services.push_str(&format!("\n[http]\nlisten = \"{address}\"\n"));
+    stage.plan.services = format!("\n[http]\nlisten = \"{address}\"\n");
     let migration = stage.migration(BREAKING);
     stage.plan.command(&migration);
     (stage, address.to_string())
