@@ -8,7 +8,7 @@ use super::world::{Event, FAULTS, HEALTHY};
 
 /// The tables, in Markdown.
 pub(super) fn of(results: &[Result], runs: u64, seed: u64) -> String {
-    let mut text = format!("Seed {seed}, {runs} windows of each model with each of four kinds of traffic.\n\n");
+    let mut text = format!("Seed {seed}, {runs} windows of each model with each of five kinds of traffic.\n\n");
     text.push_str("False rollbacks in 1,000 healthy windows:\n\n");
     head(&mut text, "what happens");
     for event in HEALTHY {

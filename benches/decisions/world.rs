@@ -21,6 +21,8 @@ pub(super) enum Traffic {
     Diurnal,
     /// 20 requests a second, and tenfold for some seconds now and then.
     Bursty,
+    /// Two requests a second.
+    Modest,
     /// One request in five seconds.
     Low,
 }
@@ -47,7 +49,8 @@ pub(super) enum Event {
     TotalLoss,
 }
 
-pub(super) const TRAFFIC: [Traffic; 4] = [Traffic::Steady, Traffic::Diurnal, Traffic::Bursty, Traffic::Low];
+pub(super) const TRAFFIC: [Traffic; 5] =
+    [Traffic::Steady, Traffic::Diurnal, Traffic::Bursty, Traffic::Modest, Traffic::Low];
 pub(super) const HEALTHY: [Event; 4] = [Event::Nothing, Event::Blips, Event::Restarts, Event::CutOff];
 pub(super) const FAULTS: [Event; 6] =
     [Event::Partial(10), Event::Partial(30), Event::Partial(60), Event::SlowLeak, Event::BrownOut, Event::TotalLoss];
@@ -154,6 +157,7 @@ impl World {
                     20.0
                 }
             }
+            Traffic::Modest => 2.0,
             Traffic::Low => 0.2,
         };
         let requests = Poisson::new(rate).expect("a rate").sample(rng) as u64;

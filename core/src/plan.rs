@@ -134,6 +134,9 @@ pub enum Condition {
         over: Vec<SignedDuration>,
         /// With fewer events in a window the rule says nothing.
         min_samples: u64,
+        /// The share of the newest events must exceed too: of those back to so many good ones.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last: Option<u64>,
     },
     /// This share of the readings took no longer than the quantile says, and the quantile is too long.
     LatencyAbove {

@@ -182,10 +182,11 @@ fn thresholds(condition: &Condition) -> Vec<Condition> {
             counts.dedup();
             counts.into_iter().map(|count| Condition::Consecutive { count }).collect()
         }
-        Condition::ErrorRatioAbove { ratio, over, min_samples } => each(&|times| Condition::ErrorRatioAbove {
+        Condition::ErrorRatioAbove { ratio, over, min_samples, last } => each(&|times| Condition::ErrorRatioAbove {
             ratio: part(*ratio, times),
             over: over.clone(),
             min_samples: *min_samples,
+            last: *last,
         }),
         Condition::LatencyAbove { limit, quantile, over, min_samples } => each(&|times| Condition::LatencyAbove {
             limit: scaled(*limit, times),

@@ -25,7 +25,7 @@ pub(super) const KINDS: [&str; 7] = [
 ];
 
 /// Keys that go with some kinds of condition only, and with which.
-const PARTS: [(&str, &[&str], &str); 5] = [
+const PARTS: [(&str, &[&str], &str); 6] = [
     (
         "over",
         &["error_ratio_above", "latency_above", "burn_rate_above", "times_baseline"],
@@ -36,6 +36,7 @@ const PARTS: [(&str, &[&str], &str); 5] = [
         &["error_ratio_above", "latency_above", "burn_rate_above", "times_baseline"],
         "`error_ratio_above`, `latency_above`, `burn_rate_above` or `times_baseline`",
     ),
+    ("last", &["error_ratio_above"], "`error_ratio_above`"),
     ("quantile", &["latency_above"], "`latency_above`"),
     ("for", &["value_above", "value_below"], "`value_above` or `value_below`"),
     ("slo", &["burn_rate_above"], "`burn_rate_above`"),
@@ -62,7 +63,8 @@ pub(super) fn read(section: &mut Section<'_>, kind: Option<&str>, ground: &Groun
         Some("error_ratio_above") => {
             let ratio = section.maybe("error_ratio_above", |value| share(value, 0.0..=1.0, "0.05"));
             let (over, min_samples) = counted(section, ground, &[60]);
-            Some(Condition::ErrorRatioAbove { ratio: ratio?, over, min_samples })
+            let last = section.maybe("last", last);
+            Some(Condition::ErrorRatioAbove { ratio: ratio?, over, min_samples, last })
         }
         Some("latency_above") => latency(section, ground),
         Some("value_above") => {
@@ -96,9 +98,14 @@ pub(super) fn read(section: &mut Section<'_>, kind: Option<&str>, ground: &Groun
         Some(_) | None => {
             section.maybe("over", |value| windows(value, ground));
             section.maybe("min_samples", |value| value.integer::<u64>(1..=i64::MAX));
+            section.maybe("last", last);
             None
         }
     }
+}
+
+fn last(value: Value<'_>) -> Option<u64> {
+    value.integer(1..=100_000)
 }
 
 fn consecutive(section: &mut Section<'_>, ground: &Ground<'_>) -> Option<Condition> {

@@ -57,10 +57,28 @@ pub(super) enum Found {
 /// The share of bad events in a window that ends now.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Share {
-    /// The window.
-    pub(super) over: SignedDuration,
+    /// How far it looks back.
+    pub(super) reach: Reach,
     /// Good and bad events.
     pub(super) level: Level,
+}
+
+/// How far a window looks back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// As far as it is configured.
+    Over(SignedDuration),
+    /// So far, to hold so many good events as are configured.
+    Newest(SignedDuration),
+}
+
+impl Reach {
+    /// In time.
+    pub(super) const fn time(self) -> SignedDuration {
+        match self {
+            Self::Over(time) | Self::Newest(time) => time,
+        }
+    }
 }
 
 /// A quantile of how long readings took in a window that ends now.
@@ -91,8 +109,13 @@ pub(super) struct Sight<'a> {
 pub(super) fn evaluate(condition: &Condition, sight: Sight<'_>) -> Option<Holding> {
     match condition {
         Condition::Consecutive { count } => sight.run(usize::try_from(*count).unwrap_or(usize::MAX).max(1)),
-        Condition::ErrorRatioAbove { ratio, over, min_samples } => {
-            let shares = sight.shares(over, *min_samples, |level| level.ratio() > *ratio)?;
+        Condition::ErrorRatioAbove { ratio, over, min_samples, last } => {
+            let bad = |level: Level| level.ratio() > *ratio;
+            let mut shares = sight.shares(over, *min_samples, bad)?;
+            if let Some(last) = last {
+                let newest = sight.newest(*last, over.iter().max().copied()?);
+                shares.push(bad(newest.level).then_some(newest)?);
+            }
             sight.of_events(Found::Shares(shares))
         }
         Condition::BurnRateAbove { slo, rate, over, min_samples } => {
@@ -112,7 +135,7 @@ pub(super) fn evaluate(condition: &Condition, sight: Sight<'_>) -> Option<Holdin
     }
 }
 
-impl Sight<'_> {
+impl<'a> Sight<'a> {
     /// The run of bad readings that is the end of all the signals' readings, if it is long enough.
     fn run(self, count: usize) -> Option<Holding> {
         let run = self.last_in_a_row(newest_first(self.memories).take_while(|mark| mark.is_bad()));
@@ -127,7 +150,7 @@ impl Sight<'_> {
     }
 
     /// The readings, newest first, up to a gap that is too long.
-    fn last_in_a_row<'a>(self, marks: impl Iterator<Item = &'a Mark>) -> Vec<&'a Mark> {
+    fn last_in_a_row(self, marks: impl Iterator<Item = &'a Mark>) -> Vec<&'a Mark> {
         let mut run: Vec<&Mark> = Vec::new();
         for mark in marks {
             if run.last().is_some_and(|later| later.at.duration_since(mark.at) > self.patience) {
@@ -141,11 +164,36 @@ impl Sight<'_> {
     /// The share of bad events in each window, if there are enough of them and each is `bad`.
     fn shares(self, over: &[SignedDuration], min_samples: u64, bad: impl Fn(Level) -> bool) -> Option<Vec<Share>> {
         let share = |over: &SignedDuration| {
-            let level = sum(self.memories.iter().flat_map(|memory| memory.since(self.from(*over))));
-            (level.events() >= min_samples.max(1) && bad(level)).then_some(Share { over: *over, level })
+            let level = sum(self.marks(*over));
+            (level.events() >= min_samples.max(1) && bad(level)).then_some(Share { reach: Reach::Over(*over), level })
         };
         let shares = sorted(over).iter().map(share).collect::<Option<Vec<_>>>()?;
         (!shares.is_empty()).then_some(shares)
+    }
+
+    /// The newest events, back to so many good ones: is it still so? Where little happens no time is short enough to
+    /// tell that and long enough to hold anything.
+    ///
+    /// Only good events count, and of the reading that ends it only as many as are needed: so one event more that is
+    /// bad, or bad instead of good, never makes the share smaller.
+    fn newest(self, good: u64, longest: SignedDuration) -> Share {
+        let from = self.from(longest);
+        let (mut level, mut reach, mut last) = (Level::default(), SignedDuration::ZERO, None);
+        for mark in newest_first(self.memories).take_while(|mark| mark.at > from) {
+            // Of readings at one instant none is older than the other.
+            if level.good >= good && last != Some(mark.at) {
+                break;
+            }
+            level = level.and(Level { good: mark.good, bad: mark.bad });
+            reach = self.now.duration_since(mark.at);
+            last = Some(mark.at);
+        }
+        Share { reach: Reach::Newest(reach), level: Level { good: level.good.min(good), ..level } }
+    }
+
+    /// The readings of a window.
+    fn marks(self, over: SignedDuration) -> impl Iterator<Item = &'a Mark> {
+        self.memories.iter().flat_map(move |memory| memory.since(self.from(over)))
     }
 
     fn of_events(self, found: Found) -> Option<Holding> {
@@ -162,8 +210,7 @@ impl Sight<'_> {
         min_samples: u64,
     ) -> Option<Holding> {
         let latency = |over: &SignedDuration| {
-            let marks = self.memories.iter().flat_map(|memory| memory.since(self.from(*over)));
-            let mut took: Vec<SignedDuration> = marks.map(|mark| mark.took).collect();
+            let mut took: Vec<SignedDuration> = self.marks(*over).map(|mark| mark.took).collect();
             let readings = u64::try_from(took.len()).unwrap_or(u64::MAX);
             let place = rank(took.len(), quantile)?;
             let (_, at, _) = took.select_nth_unstable(place);
@@ -172,7 +219,7 @@ impl Sight<'_> {
         };
         let latencies = sorted(over).iter().map(latency).collect::<Option<Vec<_>>>()?;
         let slow = newest_first(self.memories).find(|mark| mark.took > limit)?;
-        (!latencies.is_empty()).then(|| Holding {
+        Some(Holding {
             began: self.now,
             latest_bad: slow.at,
             last_reason: slow.reason.clone(),

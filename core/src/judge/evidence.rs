@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::condition::{Found, Holding, Latency, Share};
+use super::condition::{Found, Holding, Latency, Reach, Share};
 use super::{Evidence, Level};
 use crate::plan::{Condition, Plan, Rule};
 
@@ -59,7 +59,7 @@ impl Observed {
 
 impl Share {
     const fn observed(&self, seen: f64) -> Observed {
-        Observed { seen, window: Some(self.over), samples: self.level.events() }
+        Observed { seen, window: Some(self.reach.time()), samples: self.level.events() }
     }
 }
 
@@ -102,7 +102,7 @@ fn sentence(rule: &Rule, holding: &Holding) -> String {
             format!(
                 "{spelled} were bad, {known}{times:.1} times the {} of {} before the migration (allowed: {threshold} times)",
                 percent(before.ratio(), 2),
-                events(before.events())
+                counted(before.events())
             )
         }
         Found::Latencies(latencies) => of_latencies(rule, latencies, &signal),
@@ -163,11 +163,15 @@ fn spelled(shares: &[Share], signal: &str, seen: impl Fn(&Share) -> String) -> S
 /// `31.0 % of 412 events of signal requests in the last 1m`.
 fn spell(share: &Share, seen: &str, signal: Option<&str>) -> String {
     let of = signal.map(|signal| format!(" of {signal}")).unwrap_or_default();
-    format!("{seen} of {}{of} in the last {}", events(share.level.events()), span(share.over))
+    let events = share.level.events();
+    match share.reach {
+        Reach::Over(time) => format!("{seen} of {}{of} in the last {}", counted(events), span(time)),
+        Reach::Newest(time) => format!("{seen} of the last {}{of} ({})", counted(events), about(time)),
+    }
 }
 
-fn events(count: u64) -> String {
-    if count == 1 { "1 event".to_owned() } else { format!("{count} events") }
+fn counted(events: u64) -> String {
+    if events == 1 { "1 event".to_owned() } else { format!("{events} events") }
 }
 
 /// A share with so many decimals.
@@ -189,4 +193,9 @@ pub(super) fn clock(at: Timestamp) -> String {
 /// A duration as it is configured: `1m 30s`.
 fn span(duration: SignedDuration) -> String {
     format!("{duration:#}")
+}
+
+/// A duration that was found, in whole seconds.
+fn about(duration: SignedDuration) -> String {
+    span(SignedDuration::from_secs(duration.as_secs() + i64::from(duration.subsec_nanos() > 0)))
 }

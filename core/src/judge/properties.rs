@@ -15,6 +15,11 @@ fn judged(at_least: u32, confirm: i64) -> Plan {
             rule("pooled", &["a", "b"], in_a_row(4)),
             rule("errors", &["b", "c"], share_above(0.3, &[30, 120], 5)),
             rule(
+                "still",
+                &["a", "b", "c"],
+                Condition::ErrorRatioAbove { ratio: 0.25, over: vec![secs(120)], min_samples: 8, last: Some(6) },
+            ),
+            rule(
                 "budget",
                 &["c"],
                 Condition::BurnRateAbove { slo: 0.9, rate: 2.0, over: vec![secs(60)], min_samples: 5 },

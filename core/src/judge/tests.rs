@@ -73,7 +73,7 @@ pub(crate) const fn in_a_row(count: u32) -> Condition {
 }
 
 pub(crate) fn share_above(ratio: f64, over: &[i64], min_samples: u64) -> Condition {
-    Condition::ErrorRatioAbove { ratio, over: over.iter().map(|&over| secs(over)).collect(), min_samples }
+    Condition::ErrorRatioAbove { ratio, over: over.iter().map(|&over| secs(over)).collect(), min_samples, last: None }
 }
 
 pub(crate) fn sample(seconds: i64, reading: Reading) -> Sample {

@@ -152,3 +152,28 @@ fn a_signal_is_not_good_while_a_rule_says_otherwise() {
     let well = story(&mut judge, (12..40).map(|turn| (turn * 5, 0, events(100, 0))));
     assert!(well.healthy_since.is_some_and(|since| since > at(60)), "{well:?}");
 }
+
+#[test]
+fn the_newest_samples_tell_whether_it_is_still_so_however_few_there_are() {
+    let still = || Condition::ErrorRatioAbove { ratio: 0.1, over: vec![secs(300)], min_samples: 20, last: Some(10) };
+    // A restart: four bad ones in a row, and good ones again.
+    let restart = |later: i64| {
+        let bad_at = |turn: i64| (20..24).contains(&turn);
+        (0..24 + later).map(move |turn| (turn * 5, 0, if bad_at(turn) { bad() } else { Reading::good() }))
+    };
+    let while_it_lasts = story(&mut one(still()), restart(9)).breached.remove(0);
+    assert_eq!((while_it_lasts.samples, while_it_lasts.window), (33, Some(secs(300))));
+    assert_eq!(
+        while_it_lasts.sentence,
+        "rule \"it\": 12.1 % of 33 events of signal a in the last 5m and 28.6 % of the last 14 events (1m 5s) were bad \
+         (allowed: 10.0 %); last: status 503"
+    );
+    assert_eq!(story(&mut one(still()), restart(10)).breached, vec![], "ten good ones since");
+    // One in four fails: still so, whenever one looks.
+    let flickers = (0..60).map(|turn| (turn * 5, 0, if turn % 4 == 0 { bad() } else { Reading::good() }));
+    assert_eq!(story(&mut one(still()), flickers).breached.len(), 1);
+    // Of a reading of many events as many good ones count as are asked for, and every bad one.
+    let crowd = (0..60).map(|turn| (turn, 0, if turn == 59 { events(1_000, 9) } else { events(30, 9) }));
+    let of_many = story(&mut one(still()), crowd).breached.remove(0);
+    assert!(of_many.sentence.contains("and 47.4 % of the last 19 events (0s) were bad"), "{}", of_many.sentence);
+}
