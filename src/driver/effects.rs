@@ -3,7 +3,7 @@
 //! [`Effects::adjust`] is handed what must be under way and makes it so: what is missing is started, what is no
 //! longer wanted is asked to end. Each effect is a task of its own; its end comes back as a [`Report`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,7 +67,7 @@ pub struct Effects {
     metrics: Arc<Metrics>,
     tracker: TaskTracker,
     reports: mpsc::Sender<Report>,
-    running: HashMap<Effect, OtherStep>,
+    running: BTreeMap<Effect, OtherStep>,
     started: HashMap<u64, (&'static str, Stopwatch, bool)>,
     /// Ends every task.
     leaving: CancellationToken,
@@ -86,7 +86,7 @@ impl Effects {
             metrics,
             tracker,
             reports,
-            running: HashMap::new(),
+            running: BTreeMap::new(),
             started: HashMap::new(),
             leaving: CancellationToken::new(),
         }
@@ -266,6 +266,7 @@ impl Effects {
         let channel = channel.to_owned();
         self.spawn(async move {
             tokio::select! {
+                biased;
                 () = control.stop.cancelled() => {}
                 result = work => send(&reports, Report::Delivered { effect, notice: id, channel, result }).await,
             }
