@@ -40,7 +40,7 @@ use tokio_util::task::TaskTracker;
 use self::adapters::Adapters;
 use self::effects::{Effects, Report};
 use self::lines::log;
-use self::snapshot::{Call, Snapshot};
+use self::snapshot::{Call, Renewal, Snapshot};
 use self::writing::Written;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
@@ -82,8 +82,8 @@ pub struct Parts {
     pub adapters: Arc<dyn Adapters>,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// Whether this run ends with the window that is open (its configuration is not the current one).
-    pub until_settled: bool,
+    /// Whether another configuration is to be taken over: then this run ends as soon as no window is open.
+    pub renewal: watch::Receiver<Renewal>,
     /// Where samples are recorded while a window is open.
     pub recorder: Recorder,
     /// The wall clock. Waiting is tokio's, so that tests can let both go by at once.
@@ -107,7 +107,7 @@ pub struct Inbox {
 pub enum End {
     /// It was asked to.
     Asked,
-    /// The window for which it ran on a frozen configuration is settled.
+    /// No window is open (any more), and another configuration is to be taken over.
     Settled,
 }
 
@@ -131,7 +131,7 @@ pub struct Driver {
     look_at: Instant,
     shown_at: Instant,
     show: Show,
-    /// Since when the window is settled for which this runs.
+    /// Since when nothing but what is owed keeps another configuration from being taken over.
     settled_at: Option<Instant>,
     /// When the time was looked at last.
     looked_at: Timestamp,
@@ -179,6 +179,7 @@ impl Driver {
             next_window_at: None,
             ready: ready.clone(),
             journal_error: None,
+            renewal: parts.renewal.borrow().clone(),
         });
         let (snapshots, watch) = watch::channel(first);
         let driver = Self {
@@ -242,14 +243,15 @@ impl Driver {
                 () = tokio::time::sleep_until(self.look_at) => self.look().await,
                 Some(()) = inbox.pulses.recv() => self.look().await,
                 Ok(()) = inbox.database.changed() => self.show = Show::Records,
+                Ok(()) = self.parts.renewal.changed() => self.show = Show::Records,
                 () = tokio::time::sleep(show), if self.show != Show::Nothing => {}
                 Some(reading) = inbox.readings.recv() => self.reading(reading).await,
             }
         }
     }
 
-    /// Whether the window for which this runs is settled, and what is owed is delivered or has had its time: its contacts
-    /// and servers may be gone from the configuration that comes next.
+    /// Whether another configuration may be taken over now: no window is open, and what is owed is delivered or has had its
+    /// time, for its contacts and servers may be gone from the configuration that comes next.
     fn is_through(&mut self) -> bool {
         if !self.is_leaving() || !self.effects.only_deliveries() {
             return false;
@@ -258,9 +260,9 @@ impl Driver {
         self.state.owed.is_empty() || since.elapsed() >= FAREWELL
     }
 
-    /// Whether this runs on a configuration whose window is settled.
+    /// Whether another configuration is to be taken over, and no window keeps this one.
     fn is_leaving(&self) -> bool {
-        self.parts.until_settled && self.state.window.is_none()
+        self.parts.renewal.borrow().due && self.state.window.is_none()
     }
 
     /// Finds the processes that the last life started and could not write down any more: they must not be taken for gone.
@@ -483,6 +485,7 @@ impl Driver {
             next_window_at: self.next_opening,
             ready,
             journal_error: self.journal_error.clone(),
+            renewal: self.parts.renewal.borrow().clone(),
         };
         self.parts.metrics.observe(&snapshot);
         self.snapshots.send_replace(Arc::new(snapshot));

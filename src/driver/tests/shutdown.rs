@@ -11,6 +11,7 @@ use super::journal::Mode;
 use super::outside::Does;
 use super::stage::Stage;
 use crate::driver::End;
+use crate::driver::snapshot::Renewal;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -116,11 +117,11 @@ async fn a_process_reported_while_the_loop_ends_is_written_down() {
 
 #[tokio::test(start_paused = true)]
 async fn a_run_for_one_window_ends_with_it() {
-    let mut stage = Stage::new();
+    let stage = Stage::new();
     let running = stage.start();
     running.open().await;
     running.crash().await;
-    stage.until_settled = true;
+    stage.renewal.send_replace(Renewal { due: true, ..Renewal::default() });
     let again = stage.start();
     let end = tokio::time::timeout(Duration::from_secs(7200), again.driver).await.expect("it ends").unwrap();
     assert_eq!(end, End::Settled);

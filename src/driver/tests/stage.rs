@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use super::journal::TestJournal;
 use super::outside::Outside;
-use crate::driver::snapshot::{Call, Snapshot};
+use crate::driver::snapshot::{Call, Renewal, Snapshot};
 use crate::driver::{Driver, End, Inbox, Openings, Parts};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
@@ -68,7 +68,8 @@ pub(super) struct Stage {
     pub(super) journal: Arc<TestJournal>,
     pub(super) outside: Arc<Outside>,
     pub(super) openings: Option<Openings>,
-    pub(super) until_settled: bool,
+    /// What is to come of the configuration's file.
+    pub(super) renewal: watch::Sender<Renewal>,
 }
 
 /// A driver at work.
@@ -89,7 +90,7 @@ impl Stage {
         SET.set(0);
         let journal = Arc::new(TestJournal::default());
         let outside = Arc::new(Outside::new(Arc::clone(&journal)));
-        Self { plan: plan(), journal, outside, openings: None, until_settled: false }
+        Self { plan: plan(), journal, outside, openings: None, renewal: watch::Sender::default() }
     }
 
     /// Starts a driver over the journal, with signals that are read as their plan says.
@@ -122,7 +123,7 @@ impl Stage {
             entries: self.journal.entries(),
             adapters: Arc::clone(&self.outside) as _,
             metrics: Arc::new(Metrics::new(&plan).unwrap()),
-            until_settled: self.until_settled,
+            renewal: self.renewal.subscribe(),
             recorder: Recorder::off(),
             clock: now,
         };

@@ -120,7 +120,7 @@ impl Simulation {
             entries: self.auditor.entries(),
             adapters: Arc::clone(&self.weather) as _,
             metrics: Arc::new(Metrics::new(&self.plan).expect("metrics")),
-            until_settled: false,
+            renewal: watch::Sender::default().subscribe(),
             recorder: Recorder::off(),
             clock: now,
         };
