@@ -212,9 +212,11 @@ mod tests {
         let now = || keys("/var/lib/rollbackd/shop", Some("127.0.0.1:9187"));
         assert_eq!(unchangeable(now(), now()), None);
         let reason = unchangeable(now(), keys("/srv/shop", None)).unwrap();
-        for part in
-            ["it is /var/lib/rollbackd/shop, the file says /srv/shop", "127.0.0.1:9187, the file says none", "restart it"]
-        {
+        for part in [
+            "it is /var/lib/rollbackd/shop, the file says /srv/shop",
+            "127.0.0.1:9187, the file says none",
+            "restart it",
+        ] {
             assert!(reason.contains(part), "{reason}");
         }
         let reason = unchangeable(keys("/s", None), keys("/s", Some("[::1]:80"))).unwrap();

@@ -14,6 +14,7 @@ mod metrics;
 mod notices;
 mod operator;
 mod refusals;
+mod reload;
 mod schedule;
 mod secrets;
 mod start;
