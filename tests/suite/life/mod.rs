@@ -13,6 +13,7 @@ mod frozen;
 mod metrics;
 mod notices;
 mod operator;
+mod orphans;
 mod refusals;
 mod reload;
 mod schedule;
