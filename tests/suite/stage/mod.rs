@@ -124,6 +124,11 @@ impl Stage {
         self.environment.insert(name.to_owned(), value.into());
     }
 
+    /// Takes a variable away again.
+    pub(crate) fn unset(&mut self, name: &str) {
+        self.environment.remove(name);
+    }
+
     /// The environment of every program that is started here.
     pub(crate) const fn variables(&self) -> &BTreeMap<String, String> {
         &self.environment
