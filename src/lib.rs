@@ -9,9 +9,12 @@ pub mod backup;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod crash;
 pub mod demo;
 pub mod driver;
 pub mod frozen;
+#[cfg(test)]
+mod fuzz;
 pub mod gate;
 pub mod journal;
 pub mod logging;

@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use super::adapters::{Adapters, Assignment, Attempted, OtherStep};
 use crate::clock::Stopwatch;
+use crate::crash;
 use crate::metrics::Metrics;
 
 /// How much longer than its time a step may take before its task is given up: every adapter bounds itself, so
@@ -225,6 +226,7 @@ impl Effects {
         let work = Arc::clone(&self.adapters).perform(assignment);
         let (reports, effect, ended) = (self.reports.clone(), effect.clone(), control.ended.clone());
         self.spawn(async move {
+            crash::point(crash::Point::BeforeEffect);
             let mut work = std::pin::pin!(tokio::time::timeout(within + OVERTIME, work));
             // A process is told of before the step's end, and whoever keeps the channel does not hold up the end.
             let outcome = loop {
@@ -236,6 +238,7 @@ impl Effects {
                     outcome = &mut work => break outcome,
                 }
             };
+            crash::point(crash::Point::AfterEffect);
             if let Ok(process) = processes.try_recv() {
                 send(&reports, Report::Process { effect: effect.clone(), step: number, process }).await;
             }

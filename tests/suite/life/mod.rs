@@ -14,6 +14,7 @@ mod metrics;
 mod notices;
 mod operator;
 mod orphans;
+mod points;
 mod refusals;
 mod reload;
 mod schedule;

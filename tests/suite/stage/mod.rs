@@ -69,6 +69,11 @@ impl Stage {
         Self::on(server::Server::own(), name)
     }
 
+    /// The same, with the server's data on a disk of so many megabytes. `None`: this process may not mount.
+    pub(crate) fn alone_on_small_disk(name: &str, megabytes: u32) -> Option<Self> {
+        Some(Self::on(server::Server::on_small_disk(megabytes)?, name))
+    }
+
     fn on(server: server::Server, name: &str) -> Self {
         let directory = own_directory(name);
         let database = Database::create(&server, name);
@@ -109,6 +114,11 @@ impl Stage {
         self.server.own_mut()
     }
 
+    /// The owner's session is opened anew, after the server was away.
+    pub(crate) fn come_back(&mut self) {
+        self.database.come_back();
+    }
+
     /// Restarts the server of a stage that is [`alone`](Self::alone), for settings that need it.
     pub(crate) fn restart_server(&mut self) {
         let server = self.server.own_mut();
@@ -122,6 +132,11 @@ impl Stage {
     /// Sets a variable for every program that is started from now on.
     pub(crate) fn set(&mut self, name: &str, value: impl Into<String>) {
         self.environment.insert(name.to_owned(), value.into());
+    }
+
+    /// Takes a variable away again.
+    pub(crate) fn unset(&mut self, name: &str) {
+        self.environment.remove(name);
     }
 
     /// The environment of every program that is started here.
