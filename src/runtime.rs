@@ -95,6 +95,7 @@ impl Runtime {
             renewal: renewed,
             recorder: Recorder::start(&config.state_dir, &tracker),
             clock: clock::now,
+            asleep: clock::asleep,
         };
         let (stop, services) = (CancellationToken::new(), CancellationToken::new());
         let (driver, snapshots) = Driver::new(parts, tracker.clone(), stop.clone());

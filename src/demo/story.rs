@@ -219,6 +219,7 @@ fn told(record: &Record, plan: Option<&Plan>) -> Option<(Tone, String)> {
         }
         Record::Started { .. }
         | Record::OpeningMissed { .. }
+        | Record::ClockMoved { .. }
         | Record::StepStarted { .. }
         | Record::ProcessStarted { .. }
         | Record::StepEnded { .. }

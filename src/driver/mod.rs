@@ -13,6 +13,7 @@
 //! from it; while the journal cannot be written, the loop stands still and says so.
 
 pub mod adapters;
+mod clocks;
 pub mod effects;
 mod lines;
 mod recording;
@@ -88,6 +89,8 @@ pub struct Parts {
     pub recorder: Recorder,
     /// The wall clock. Waiting is tokio's, so that tests can let both go by at once.
     pub clock: fn() -> Timestamp,
+    /// How long the machine has slept so far; only differences mean anything.
+    pub asleep: fn() -> Duration,
 }
 
 /// What comes in from other tasks.
@@ -135,6 +138,21 @@ pub struct Driver {
     settled_at: Option<Instant>,
     /// When the time was looked at last.
     looked_at: Timestamp,
+    /// What the clocks showed when the loop came round last.
+    clocks: clocks::Moment,
+    /// When the clock was set last, or nobody had looked.
+    moved: Option<clocks::Last>,
+}
+
+/// What the loop has woken up for.
+enum Turn {
+    Report(Report),
+    Call(Call),
+    /// The time is to be looked at.
+    Look,
+    Reading(Reading),
+    /// Something is to be shown, or it is to end.
+    Round,
 }
 
 /// What has changed since the last snapshot.
@@ -182,6 +200,7 @@ impl Driver {
             renewal: parts.renewal.borrow().clone(),
         });
         let (snapshots, watch) = watch::channel(first);
+        let clocks = clocks::Moment::now(&parts);
         let driver = Self {
             parts,
             state: Arc::new(state),
@@ -200,6 +219,8 @@ impl Driver {
             show: Show::Records,
             settled_at: None,
             looked_at: now,
+            clocks,
+            moved: None,
         };
         (driver, watch)
     }
@@ -235,17 +256,26 @@ impl Driver {
             let show = SAMPLES_SHOWN_EVERY.saturating_sub(self.shown_at.elapsed());
             // In this order, always: what has ended and what people want comes first, and readings, of which there may be
             // a flood, keep no timer from being heard.
-            tokio::select! {
+            let begun = Instant::now();
+            let turn = tokio::select! {
                 biased;
-                () = self.cancel.cancelled() => {}
-                Some(report) = self.reports.recv() => self.report(report).await,
-                Some(call) = inbox.calls.recv() => self.call(call).await,
-                () = tokio::time::sleep_until(self.look_at) => self.look().await,
-                Some(()) = inbox.pulses.recv() => self.look().await,
-                Ok(()) = inbox.database.changed() => self.show = Show::Records,
-                Ok(()) = self.parts.renewal.changed() => self.show = Show::Records,
-                () = tokio::time::sleep(show), if self.show != Show::Nothing => {}
-                Some(reading) = inbox.readings.recv() => self.reading(reading).await,
+                () = self.cancel.cancelled() => Turn::Round,
+                Some(report) = self.reports.recv() => Turn::Report(report),
+                Some(call) = inbox.calls.recv() => Turn::Call(call),
+                () = tokio::time::sleep_until(self.look_at) => Turn::Look,
+                Some(()) = inbox.pulses.recv() => Turn::Look,
+                Ok(()) = inbox.database.changed() => { self.show = Show::Records; Turn::Round }
+                Ok(()) = self.parts.renewal.changed() => { self.show = Show::Records; Turn::Round }
+                () = tokio::time::sleep(show), if self.show != Show::Nothing => Turn::Round,
+                Some(reading) = inbox.readings.recv() => Turn::Reading(reading),
+            };
+            self.mind_the_clocks(begun, self.look_at.max(begun)).await;
+            match turn {
+                Turn::Report(report) => self.report(report).await,
+                Turn::Call(call) => self.call(call).await,
+                Turn::Look => self.look().await,
+                Turn::Reading(reading) => self.reading(reading).await,
+                Turn::Round => {}
             }
         }
     }
@@ -335,7 +365,8 @@ impl Driver {
 
     async fn reading(&mut self, reading: Reading) {
         match reading {
-            Reading::Sampled { signal, sample, aside, delay } => {
+            Reading::Sampled { signal, mut sample, aside, delay } => {
+                self.date(&mut sample);
                 self.parts.metrics.sampled(signal, &sample, delay);
                 self.parts.metrics.aside(signal, &aside);
                 self.judge.observe(signal, &sample);

@@ -213,6 +213,7 @@ fn drafts(record: &Record, window: &Window) -> Vec<Draft> {
         }
         Record::WindowSettled { outcome, detail } => vec![settled(window, *outcome, detail)],
         Record::Started { .. }
+        | Record::ClockMoved { .. }
         | Record::OpeningMissed { .. }
         | Record::StepStarted { .. }
         | Record::ProcessStarted { .. }

@@ -156,6 +156,7 @@ impl<'a> Assembly<'a> {
             }
             Record::Started { .. }
             | Record::OpeningMissed { .. }
+            | Record::ClockMoved { .. }
             | Record::WindowOpened { .. }
             | Record::ProcessStarted { .. }
             | Record::WarmedUp { .. }

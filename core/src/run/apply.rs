@@ -34,6 +34,7 @@ impl State {
                 }
             }
             Record::OpeningMissed { opening, .. } => self.last_opening = Some(*opening),
+            Record::ClockMoved { by, unseen } => self.clock_moved(*by, *unseen),
             Record::WindowOpened { id, origin, opening, ends_at, plan } => {
                 self.last_opening = opening.or(self.last_opening);
                 self.window = Some(Window {
@@ -162,6 +163,7 @@ impl State {
             Record::NoticeDead { .. } => counts.dead_lettered += 1,
             Record::Started { .. }
             | Record::OpeningMissed { .. }
+            | Record::ClockMoved { .. }
             | Record::WindowOpened { .. }
             | Record::StepStarted { .. }
             | Record::ProcessStarted { .. }
@@ -274,6 +276,7 @@ impl Window {
             }
             Record::Started { .. }
             | Record::OpeningMissed { .. }
+            | Record::ClockMoved { .. }
             | Record::WindowOpened { .. }
             | Record::WindowSettled { .. }
             | Record::NoticeOwed { .. }
@@ -285,6 +288,7 @@ impl Window {
 
     /// Nobody looked while the program was down, and the judge has forgotten what it saw: the soak begins anew.
     fn watched_anew(&mut self, at: Timestamp) {
+        self.nothing_is_to_come_from_later_than(at);
         if let Phase::Soaking { until } = &mut self.phase {
             *until = later(at, self.plan.window.soak);
         }

@@ -16,6 +16,7 @@
 
 pub mod advance;
 pub(crate) mod apply;
+mod clock;
 pub mod decide;
 pub mod event;
 mod ladder;

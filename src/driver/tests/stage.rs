@@ -32,6 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(4 * 3600);
 thread_local! {
     static FROM: Cell<Option<Instant>> = const { Cell::new(None) };
     static SET: Cell<i64> = const { Cell::new(0) };
+    static ASLEEP: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
 /// The wall clock of a test: begins at the opening and follows tokio's time, unless it is set.
@@ -44,6 +45,17 @@ pub(super) fn now() -> Timestamp {
 /// Sets the wall clock by so many milliseconds, against what it would show otherwise.
 pub(super) fn set_clock(milliseconds: i64) {
     SET.set(milliseconds);
+}
+
+/// How long the machine of a test has slept.
+fn asleep() -> Duration {
+    ASLEEP.get()
+}
+
+/// The machine sleeps: no time passes but on the wall.
+pub(super) fn suspend(time: Duration) {
+    ASLEEP.set(ASLEEP.get() + time);
+    SET.set(SET.get() + i64::try_from(time.as_millis()).unwrap());
 }
 
 /// The runbook's window: a migration of ours, a gate, two rungs that ask nobody.
@@ -88,6 +100,7 @@ impl Stage {
     pub(super) fn new() -> Self {
         FROM.set(Some(Instant::now()));
         SET.set(0);
+        ASLEEP.set(Duration::ZERO);
         let journal = Arc::new(TestJournal::default());
         let outside = Arc::new(Outside::new(Arc::clone(&journal)));
         Self { plan: plan(), journal, outside, openings: None, renewal: watch::Sender::default() }
@@ -126,6 +139,7 @@ impl Stage {
             renewal: self.renewal.subscribe(),
             recorder: Recorder::off(),
             clock: now,
+            asleep,
         };
         let (tracker, cancel) = (TaskTracker::new(), CancellationToken::new());
         let (driver, snapshots) = Driver::new(parts, tracker.clone(), cancel.clone());
