@@ -314,15 +314,16 @@ const fn settled(outcome: WindowOutcome) -> &'static str {
 
 /// What is so after the clock was set, or nothing was looked at.
 fn clock_moved(by: SignedDuration, unseen: SignedDuration) -> String {
+    let whole = |time: SignedDuration| words(time.round(jiff::Unit::Second).unwrap_or(time));
     let set = match by.signum() {
         0 => None,
         sign => {
             let way = if sign > 0 { "forward" } else { "back" };
-            Some(format!("the clock was set {way} by {}; the window's times move along", words(by)))
+            Some(format!("the clock was set {way} by {}; the window's times move along", whole(by)))
         }
     };
     let stood = (!unseen.is_zero()).then(|| {
-        let how_long = words(unseen);
+        let how_long = whole(unseen);
         format!("nothing was looked at for {how_long} (the machine slept, or rollbackd did not run), which counts for nothing")
     });
     [set, stood].into_iter().flatten().collect::<Vec<_>>().join("; ")

@@ -143,7 +143,7 @@ impl Life {
             Next::Accepted(config) => config,
             Next::Nothing | Next::File => &self.config,
         };
-        unchangeable(Keys::of(now), Keys::of(fresh))
+        unchangeable(&Keys::of(now), &Keys::of(fresh))
     }
 
     /// What is shown of it.
@@ -179,7 +179,7 @@ impl Keys {
     }
 }
 
-fn unchangeable(now: Keys, fresh: Keys) -> Option<String> {
+fn unchangeable(now: &Keys, fresh: &Keys) -> Option<String> {
     let mut changed = Vec::new();
     if now.state_dir != fresh.state_dir {
         let (now, fresh) = (now.state_dir.display(), fresh.state_dir.display());
@@ -209,9 +209,9 @@ mod tests {
 
     #[test]
     fn keys_that_hold_for_a_daemons_life_are_named_with_the_way_out() {
-        let now = || keys("/var/lib/rollbackd/shop", Some("127.0.0.1:9187"));
-        assert_eq!(unchangeable(now(), now()), None);
-        let reason = unchangeable(now(), keys("/srv/shop", None)).unwrap();
+        let now = keys("/var/lib/rollbackd/shop", Some("127.0.0.1:9187"));
+        assert_eq!(unchangeable(&now, &now), None);
+        let reason = unchangeable(&now, &keys("/srv/shop", None)).unwrap();
         for part in [
             "it is /var/lib/rollbackd/shop, the file says /srv/shop",
             "127.0.0.1:9187, the file says none",
@@ -219,7 +219,7 @@ mod tests {
         ] {
             assert!(reason.contains(part), "{reason}");
         }
-        let reason = unchangeable(keys("/s", None), keys("/s", Some("[::1]:80"))).unwrap();
+        let reason = unchangeable(&keys("/s", None), &keys("/s", Some("[::1]:80"))).unwrap();
         assert!(reason.contains("(it is none, the file says [::1]:80)") && !reason.contains("state_dir"), "{reason}");
     }
 }

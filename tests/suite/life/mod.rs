@@ -8,6 +8,7 @@
     reason = "tests look for a few kinds of record, write configurations, and say what they cannot try here"
 )]
 
+mod clocks;
 mod crash;
 mod frozen;
 mod metrics;
