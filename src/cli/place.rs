@@ -118,6 +118,6 @@ fn patiently<T>(open: impl Fn() -> Result<T, OpenError>) -> Result<T, OpenError>
 const fn refusal(error: &OpenError) -> Exit {
     match error {
         OpenError::Held { .. } | OpenError::Absent { .. } => Exit::Unavailable,
-        OpenError::Damaged { .. } | OpenError::Storage { .. } => Exit::Failed,
+        OpenError::Damaged { .. } | OpenError::Newer { .. } | OpenError::Storage { .. } => Exit::Failed,
     }
 }

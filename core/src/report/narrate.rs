@@ -282,7 +282,7 @@ pub(super) fn method(rung: &Rung) -> String {
         Method::Sql { file } => format!("runs {file} in one transaction"),
         Method::Tables(removal) => {
             let tables = match &removal.tables {
-                TableChoice::Named(names) => crate::words::counted(names.len(), "named table"),
+                TableChoice::Named(names) => counted(names.len(), "named table"),
                 TableChoice::Added => "every table that is not in the baseline".to_owned(),
                 TableChoice::Implicated => "the tables that the signals blame".to_owned(),
             };
