@@ -8,7 +8,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::record::{Entry, Record, WindowOutcome};
-use super::state::{Attempt, Gate, GatePosition, Hold, Owed, Phase, Proof, Rollback, Settled, State, Window};
+use super::state::{Attempt, Ending, Gate, GatePosition, Hold, Owed, Phase, Proof, Rollback, Settled, State, Window};
 use crate::judge::Verdict;
 use crate::plan::Consequence;
 
@@ -68,7 +68,7 @@ impl State {
                     paged_at: None,
                 });
             }
-            Record::WindowSettled { outcome, .. } => self.settle(*outcome, entry.at),
+            Record::WindowSettled { outcome, detail } => self.settle(*outcome, detail, entry.at),
             Record::NoticeOwed { notice } => {
                 let own = |window: &&mut Window| notice.message.window.as_ref() == Some(&window.id);
                 if let Some(window) = self.window.as_mut().filter(own) {
@@ -111,11 +111,16 @@ impl State {
         }
     }
 
-    fn settle(&mut self, outcome: WindowOutcome, at: Timestamp) {
+    fn settle(&mut self, outcome: WindowOutcome, detail: &str, at: Timestamp) {
         if let Some(window) = self.window.take() {
             if window.rollback.is_some() {
                 self.last_checks = window.checks;
             }
+            self.last_ending = Some(Ending {
+                plan: window.plan,
+                detail: detail.to_owned(),
+                rollback: window.rollback.map(|rollback| (rollback.trigger, rollback.started_at)),
+            });
             self.history.push(Settled {
                 id: window.id,
                 outcome,
