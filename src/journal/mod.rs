@@ -140,7 +140,8 @@ pub enum OpenError {
     /// It is not what was written.
     #[error(
         "the journal {path} is damaged: {reason}. rollbackd does not act on it. A rollback may be unfinished: look \
-         at the database and at the evidence in {directory} first. Then move the journal aside (mv {path} \
+         at the database and at the evidence in {directory} first; `rollbackd journal show` and `journal export` give what can \
+         still be read. Then move the journal aside (mv {path} \
          {path}.damaged) and start again with an empty one",
         path = path.display(),
         directory = path.parent().unwrap_or(path).display()
@@ -174,13 +175,13 @@ pub enum OpenError {
     },
 }
 
-impl OpenError {
-    /// What a reader has found.
-    fn unreadable(path: &Path, error: ReadError) -> Self {
-        let (path, reason) = (path.to_owned(), error.to_string());
-        match error {
-            ReadError::Storage { .. } | ReadError::Damaged { .. } => Self::Damaged { path, reason },
-            ReadError::Newer { .. } => Self::Newer { path, reason },
+impl ReadError {
+    /// The same of a journal that is opened, with the way out.
+    pub fn at(self, path: &Path) -> OpenError {
+        let (path, reason) = (path.to_owned(), self.to_string());
+        match self {
+            Self::Storage { .. } | Self::Damaged { .. } => OpenError::Damaged { path, reason },
+            Self::Newer { .. } => OpenError::Newer { path, reason },
         }
     }
 }
@@ -196,4 +197,3 @@ fn in_order(last: u64, entries: &[Entry]) -> Result<(), AppendError> {
     }
     Ok(())
 }
-

@@ -54,6 +54,9 @@ impl Limits {
 /// # Errors
 /// Why it could not be done; everything is there then.
 pub fn let_go(journal: &dyn Journal, history: &[Settled], limits: Limits) -> Result<Option<u64>, String> {
+    if history.len() <= limits.at_least {
+        return Ok(None);
+    }
     let sizes = journal.sizes().map_err(|error| error.to_string())?;
     if limits.loose().first_kept(history, &sizes).is_none() {
         return Ok(None);

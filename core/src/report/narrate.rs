@@ -91,7 +91,10 @@ impl Narrator {
     fn sentence(&self, entry: &Entry) -> String {
         match &entry.record {
             Record::Condensed { carried } => {
-                format!("the records of {} before this are no longer kept", counted(usize::try_from(carried.windows).unwrap_or(usize::MAX), "window"))
+                format!(
+                    "the records of {} before this are no longer kept",
+                    counted(usize::try_from(carried.windows).unwrap_or(usize::MAX), "window")
+                )
             }
             Record::Started { version } => format!("rollbackd {version} started and read the journal"),
             Record::OpeningMissed { opening, reason } => {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::record::{Entry, Record};
-use super::state::{Counts, Owed, State};
+use super::state::{Counts, Ending, Owed, State};
 use super::step::CheckResult;
 
 /// What is still known of records that are gone.
@@ -22,6 +22,9 @@ pub struct Carried {
     /// The results of the verification of the last window that was rolled back.
     #[serde(default)]
     pub last_checks: Vec<CheckResult>,
+    /// How it came that the last settled window ended as it did.
+    #[serde(default)]
+    pub last_ending: Option<Ending>,
     /// Notices that were still owed.
     #[serde(default)]
     pub owed: Vec<Owed>,
@@ -47,16 +50,38 @@ impl State {
     /// What is still to be known when every record so far is gone.
     fn carried(self) -> Carried {
         // Every field by name: what is added to the state must be thought of here.
-        let Self { seq: _, first_started_at, last_opening, window: _, history, let_go, last_checks, owed, counts } = self;
+        let Self {
+            seq: _,
+            first_started_at,
+            last_opening,
+            window: _,
+            history,
+            let_go,
+            last_checks,
+            last_ending,
+            owed,
+            counts,
+        } = self;
         let windows = let_go + u64::try_from(history.len()).unwrap_or(u64::MAX);
-        Carried { windows, first_started_at, last_opening, last_checks, owed, counts }
+        Carried { windows, first_started_at, last_opening, last_checks, last_ending, owed, counts }
     }
 
     /// Takes up what is known of records that are gone.
     pub(super) fn take_up(&mut self, carried: &Carried) {
-        let Carried { windows, first_started_at, last_opening, last_checks, owed, counts } = carried.clone();
-        let (seq, window, history) = (self.seq, None, Vec::new());
-        *self = Self { seq, first_started_at, last_opening, window, history, let_go: windows, last_checks, owed, counts };
+        let Carried { windows, first_started_at, last_opening, last_checks, last_ending, owed, counts } =
+            carried.clone();
+        *self = Self {
+            seq: self.seq,
+            first_started_at,
+            last_opening,
+            window: None,
+            history: Vec::new(),
+            let_go: windows,
+            last_checks,
+            last_ending,
+            owed,
+            counts,
+        };
     }
 
     /// Forgets the windows that are no longer in the journal, which begins with this place now.

@@ -91,7 +91,7 @@ pub struct Settled {
 }
 
 /// How it came that a window ended as it did.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ending {
     /// The plan that held for it.
     pub plan: Arc<Plan>,

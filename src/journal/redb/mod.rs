@@ -87,7 +87,7 @@ impl RedbJournal {
         not_empty(&path)?;
         let medium = FileMedium::new(path.clone(), state_dir, directory);
         let database = open_with_room(&medium).map_err(|error| open_error(&path, error))?;
-        let entries = read(&database, 1).map_err(|error| OpenError::unreadable(&path, error))?;
+        let entries = read(&database, 1).map_err(|error| error.at(&path))?;
         let last = entries.iter().rev().find_map(|entry| match entry.record {
             Record::WindowOpened { .. } => Some(true),
             Record::WindowSettled { .. } => Some(false),
@@ -242,11 +242,7 @@ fn not_empty(path: &Path) -> Result<(), OpenError> {
 }
 
 /// Takes the directory for this process alone, or for those that read.
-fn lock(
-    state_dir: &Path,
-    path: &Path,
-    take: impl Fn(&File) -> Result<(), TryLockError>,
-) -> Result<File, OpenError> {
+fn lock(state_dir: &Path, path: &Path, take: impl Fn(&File) -> Result<(), TryLockError>) -> Result<File, OpenError> {
     let storage = |error: std::io::Error| OpenError::Storage { path: path.to_owned(), reason: error.to_string() };
     let directory = File::open(state_dir).map_err(storage)?;
     match take(&directory) {

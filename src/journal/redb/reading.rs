@@ -12,8 +12,8 @@ use redb::{Builder, Database, DatabaseError, StorageBackend};
 use rollbackd_core::run::record::Entry;
 
 use super::{CACHE, existing, lock, not_empty, open_error, table};
-use crate::journal::format::{parse, scan, version};
-use crate::journal::{OpenError, ReadError};
+use crate::journal::OpenError;
+use crate::journal::format::{parse, scan};
 
 /// What a journal's file holds.
 #[derive(Debug)]
@@ -35,7 +35,8 @@ pub struct Reading {
 pub fn read(state_dir: &Path) -> Result<Reading, OpenError> {
     let path = existing(state_dir)?;
     let held = lock(state_dir, &path, File::try_lock_shared)?;
-    let bytes = fs::read(&path).map_err(|error| OpenError::Storage { path: path.clone(), reason: error.to_string() })?;
+    let bytes =
+        fs::read(&path).map_err(|error| OpenError::Storage { path: path.clone(), reason: error.to_string() })?;
     drop(held);
     let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     let (lines, trouble) = match not_empty(&path).and_then(|()| look(&path, &bytes)) {
@@ -52,16 +53,10 @@ impl Reading {
         for (seq, line) in &self.lines {
             match parse(*seq, line) {
                 Ok(entry) => entries.push(entry),
-                Err(error) => return (entries, Some(OpenError::unreadable(&self.path, error))),
+                Err(error) => return (entries, Some(error.at(&self.path))),
             }
         }
         (entries, self.trouble)
-    }
-
-    /// The formats that are used, the oldest and the newest.
-    pub fn versions(&self) -> Option<(u32, u32)> {
-        let versions = || self.lines.iter().filter_map(|(_, line)| version(line));
-        versions().min().zip(versions().max())
     }
 }
 
@@ -76,13 +71,7 @@ fn look(path: &Path, bytes: &[u8]) -> Result<Seen, OpenError> {
         lines.push((seq, line.to_owned()));
         Ok(true)
     });
-    let trouble = match walked {
-        Ok(()) => None,
-        Err(error @ (ReadError::Storage { .. } | ReadError::Damaged { .. } | ReadError::Newer { .. })) => {
-            Some(OpenError::unreadable(path, error))
-        }
-    };
-    Ok((lines, trouble))
+    Ok((lines, walked.err().map(|error| error.at(path))))
 }
 
 /// Opens a copy, which redb may repair.

@@ -128,7 +128,11 @@ fn no_damage_is_taken_for_a_record() {
         std::fs::write(&path, &bytes).unwrap();
         let (entries, trouble) = reading::read(directory.path()).unwrap().entries();
         assert!(entries.len() <= all.len() && all.starts_with(&entries), "seed {seed}");
-        assert!(trouble.is_some() || entries.len() == all.len(), "seed {seed}: a loss of {} is not said", 60 - entries.len());
+        assert!(
+            trouble.is_some() || entries.len() == all.len(),
+            "seed {seed}: a loss of {} is not said",
+            60 - entries.len()
+        );
         assert!(std::fs::read(&path).unwrap() == bytes, "seed {seed}: reading has changed it");
         match RedbJournal::open(directory.path()) {
             Ok((_, opened)) => assert!(opened == all, "seed {seed}: {} of 60 are there", opened.len()),

@@ -143,7 +143,8 @@ fn insist(journal: &dyn Journal, states: &[Vec<Entry>], told: &str) {
         if work(journal, number, states).is_ok() {
             continue;
         }
-        let there = (0..5).find_map(|_| journal.read_from(1).ok()).unwrap_or_else(|| panic!("{told}: it stays unreadable"));
+        let there =
+            (0..5).find_map(|_| journal.read_from(1).ok()).unwrap_or_else(|| panic!("{told}: it stays unreadable"));
         if there == states[number + 1] {
             continue;
         }

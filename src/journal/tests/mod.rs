@@ -43,8 +43,10 @@ fn one_at_a_time() {
 #[test]
 fn reading_makes_no_journal() {
     let directory = tempfile::tempdir().unwrap();
-    let absent =
-        [RedbJournal::open_existing(directory.path()).err().unwrap(), redb::reading::read(directory.path()).unwrap_err()];
+    let absent = [
+        RedbJournal::open_existing(directory.path()).err().unwrap(),
+        redb::reading::read(directory.path()).unwrap_err(),
+    ];
     for error in absent {
         assert!(matches!(error, OpenError::Absent { .. }), "{error}");
     }
