@@ -55,7 +55,9 @@ impl Driver {
         let done = self.ask_journal(move |journal| retention::let_go(journal, &state.history, retention::KEPT)).await;
         match done {
             Some(Ok(first)) => {
-                first.into_iter().for_each(|first| Arc::make_mut(&mut self.state).forget_before(first));
+                if let Some(first) = first {
+                    Arc::make_mut(&mut self.state).forget_before(first);
+                }
                 self.journal_works();
             }
             // Nothing is lost, and the next settled window or start is another occasion.

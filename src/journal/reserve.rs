@@ -59,7 +59,7 @@ impl Reserve {
         let made = allocated(&fresh).and_then(|()| fs::rename(&fresh, self.path()));
         made.map_err(|error| {
             drop(fs::remove_file(&fresh));
-            let free = self.free().map_or_else(|_| "not known how many bytes".to_owned(), |free| mib(free));
+            let free = self.free().map_or_else(|_| "not known how many bytes".to_owned(), mib);
             ReserveError { directory: self.directory.clone(), free, reason: error.to_string() }
         })
     }
@@ -113,7 +113,7 @@ fn allocated(path: &Path) -> io::Result<()> {
 
 /// Writes what no file system makes smaller.
 fn fill(file: &mut File) -> io::Result<()> {
-    let mut block = [0_u8; 64 << 10];
+    let mut block = vec![0_u8; 64 << 10];
     let mut left = BYTES;
     while left > 0 {
         rand::fill(&mut block[..]);

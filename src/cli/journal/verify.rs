@@ -70,7 +70,7 @@ fn examine(seen: Seen) -> Answer {
 
 fn text(answer: &Answer) -> String {
     let mut text = String::new();
-    let mut put = |name: &str, value: String| text.push_str(&format!("  {name:<10}{value}\n"));
+    let mut put = |name: &str, value: String| text.extend(["  ", &format!("{name:<10}{value}"), "\n"]);
     let places = answer.first.zip(answer.last).map(|(first, last)| format!(" ({first} to {last})")).unwrap_or_default();
     put("records", grouped(u64::try_from(answer.records).unwrap_or(u64::MAX)) + &places);
     if let Some((oldest, newest)) = answer.formats {

@@ -21,7 +21,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::{Builder, Database, DatabaseError, StorageError};
-use rollbackd_core::run::record::{Entry, Record};
+use rollbackd_core::run::record::Entry;
+use rollbackd_core::run::state::State;
 
 use self::medium::FileMedium;
 pub(super) use self::medium::Medium;
@@ -70,7 +71,7 @@ impl RedbJournal {
             fs::rename(&fresh, &path).map_err(storage)?;
             directory.sync_all().map_err(storage)?;
         }
-        Self::open_locked(path, state_dir, directory)
+        Self::open_locked(&path, state_dir, directory)
     }
 
     /// Opens the journal in `state_dir` if there is one, and reads it.
@@ -80,20 +81,15 @@ impl RedbJournal {
     pub fn open_existing(state_dir: &Path) -> Result<(Self, Vec<Entry>), OpenError> {
         let path = existing(state_dir)?;
         let directory = lock(state_dir, &path, File::try_lock)?;
-        Self::open_locked(path, state_dir, directory)
+        Self::open_locked(&path, state_dir, directory)
     }
 
-    fn open_locked(path: PathBuf, state_dir: &Path, directory: File) -> Result<(Self, Vec<Entry>), OpenError> {
-        not_empty(&path)?;
-        let medium = FileMedium::new(path.clone(), state_dir, directory);
-        let database = open_with_room(&medium).map_err(|error| open_error(&path, error))?;
-        let entries = read(&database, 1).map_err(|error| error.at(&path))?;
-        let last = entries.iter().rev().find_map(|entry| match entry.record {
-            Record::WindowOpened { .. } => Some(true),
-            Record::WindowSettled { .. } => Some(false),
-            _ => None,
-        });
-        if last == Some(true) {
+    fn open_locked(path: &Path, state_dir: &Path, directory: File) -> Result<(Self, Vec<Entry>), OpenError> {
+        not_empty(path)?;
+        let medium = FileMedium::new(path.to_owned(), state_dir, directory);
+        let database = open_with_room(&medium).map_err(|error| open_error(path, error))?;
+        let entries = read(&database, 1).map_err(|error| error.at(path))?;
+        if State::replay(&entries).window.is_some() {
             medium.wants_room();
         }
         Ok((Self::over(Box::new(medium), database), entries))

@@ -55,7 +55,7 @@ fn damage_is_refused_with_instructions_and_read_up_to_there() {
 
 #[test]
 fn an_empty_or_foreign_file_is_damage_not_a_new_journal() {
-    for content in [&b""[..], b"not a journal at all", &[0; 100_000]] {
+    for content in [Vec::new(), b"not a journal at all".to_vec(), vec![0; 100_000]] {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join(redb::FILE), content).unwrap();
         let seen = reading::read(directory.path()).unwrap();

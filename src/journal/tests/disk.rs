@@ -174,7 +174,9 @@ impl Disk {
                 Left::TheFirst => place < first,
                 Left::Some => random.random(),
                 Left::Sectors => {
-                    tear(change, random).iter().for_each(|part| part.make(&mut platter.durable));
+                    for part in tear(change, random) {
+                        part.make(&mut platter.durable);
+                    }
                     false
                 }
             };

@@ -96,8 +96,8 @@ fn a_disk_that_fills_up_in_the_middle_of_a_rollback() {
     let filling = volume.keep_full();
     std::fs::write(stage.path("kept"), "").unwrap();
     eventually("it is over", || match stage.window_state() {
-        Some(state) if ["recovered", "needs_operator"].contains(&state.as_str()) => Ok(()),
-        state => Err((state, daemon.said())),
+        Some(now) if ["recovered", "needs_operator"].contains(&now.as_str()) => Ok(()),
+        now => Err((now, daemon.said())),
     });
     let said = daemon.said();
     assert!(said.contains("\"event\":\"journal.reserve_used\""), "{said}");
@@ -135,9 +135,9 @@ fn without_room_for_the_reserve_no_window_begins() {
     stage.plan.command(&migration);
     let before = stage.new_tables();
     let refused = stage.guard(&[] as &[&str]).expect(22).stdout;
-    let state = stage.state().display().to_string();
+    let directory = stage.state().display().to_string();
     let told = refused.split_whitespace().collect::<Vec<_>>().join(" ");
-    for part in [&state, "MiB free: make room for 64 MiB"] {
+    for part in [&directory, "MiB free: make room for 64 MiB"] {
         assert!(told.contains(part), "{told}");
     }
     assert_eq!(stage.new_tables(), before, "nothing was changed");
