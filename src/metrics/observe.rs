@@ -98,7 +98,7 @@ fn counted(series: &Series, state: &State) {
         raise(&series.decisions.taken.with_label_values(&[decision]), *count);
     }
     for ((contact, event), count) in &counts.notices {
-        raise(&series.notices.made.with_label_values(&[contact.as_str(), event]), *count);
+        raise(&series.notices.made.with_label_values(&[contact.as_str(), event.as_str()]), *count);
     }
     raise(&series.notices.dead_lettered, counts.dead_lettered);
 }

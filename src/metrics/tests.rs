@@ -279,7 +279,7 @@ fn journal_derived_counters_survive_a_restart_and_follow_another_journal() {
 
     let mut fewer = snapshot;
     let mut state = State::default();
-    state.counts.rollbacks.insert("rule", 0);
+    state.counts.rollbacks.insert("rule".to_owned(), 0);
     fewer.state = Arc::new(state);
     new.observe(&fewer);
     assert_holds(&new, &[r#"rollbackd_rollbacks_total{plan="shop",trigger="rule"} 0"#]);

@@ -212,7 +212,8 @@ fn drafts(record: &Record, window: &Window) -> Vec<Draft> {
             vec![needs_operator(&format!("it was said to be dealt with, but {reason}"), manual)]
         }
         Record::WindowSettled { outcome, detail } => vec![settled(window, *outcome, detail)],
-        Record::Started { .. }
+        Record::Condensed { .. }
+        | Record::Started { .. }
         | Record::OpeningMissed { .. }
         | Record::StepStarted { .. }
         | Record::ProcessStarted { .. }

@@ -27,6 +27,7 @@ impl State {
         self.seq = entry.seq;
         self.count(&entry.record);
         match &entry.record {
+            Record::Condensed { carried } => self.take_up(carried),
             Record::Started { .. } => {
                 self.first_started_at.get_or_insert(entry.at);
                 if let Some(window) = &mut self.window {
@@ -134,12 +135,12 @@ impl State {
         let counts = &mut self.counts;
         match record {
             Record::BreachDetected { trigger } => {
-                *counts.rollbacks.entry(trigger.name()).or_default() += 1;
-                *counts.decisions.entry("rollback").or_default() += 1;
+                *counts.rollbacks.entry(trigger.name().to_owned()).or_default() += 1;
+                *counts.decisions.entry("rollback".to_owned()).or_default() += 1;
             }
             Record::RulePaged { evidence } => {
                 let decision = if evidence.then == Consequence::Freeze { "freeze" } else { "page" };
-                *counts.decisions.entry(decision).or_default() += 1;
+                *counts.decisions.entry(decision.to_owned()).or_default() += 1;
             }
             Record::WindowSettled { outcome, .. } => {
                 let decision = match outcome {
@@ -147,20 +148,21 @@ impl State {
                     WindowOutcome::Refused => "refuse",
                     WindowOutcome::Cancelled | WindowOutcome::Recovered | WindowOutcome::Abandoned => return,
                 };
-                *counts.decisions.entry(decision).or_default() += 1;
+                *counts.decisions.entry(decision.to_owned()).or_default() += 1;
             }
             Record::RungFailed { rung, .. } => {
                 let kind = self.window.as_ref().and_then(|window| window.plan.rollback.rungs.get(*rung));
                 if let Some(rung) = kind {
-                    *counts.rung_failures.entry(rung.method.kind()).or_default() += 1;
+                    *counts.rung_failures.entry(rung.method.kind().to_owned()).or_default() += 1;
                 }
             }
             Record::NoticeOwed { notice } => {
-                let key = (notice.contact.clone(), notice.message.event.as_str());
+                let key = (notice.contact.clone(), notice.message.event.as_str().to_owned());
                 *counts.notices.entry(key).or_default() += 1;
             }
             Record::NoticeDead { .. } => counts.dead_lettered += 1,
-            Record::Started { .. }
+            Record::Condensed { .. }
+            | Record::Started { .. }
             | Record::OpeningMissed { .. }
             | Record::WindowOpened { .. }
             | Record::StepStarted { .. }
@@ -272,7 +274,8 @@ impl Window {
             Record::RungFailed { reason, .. } => {
                 self.rollback.iter_mut().for_each(|rollback| rollback.end_rung(reason, at));
             }
-            Record::Started { .. }
+            Record::Condensed { .. }
+            | Record::Started { .. }
             | Record::OpeningMissed { .. }
             | Record::WindowOpened { .. }
             | Record::WindowSettled { .. }

@@ -16,6 +16,7 @@
 
 pub mod advance;
 pub(crate) mod apply;
+pub mod condense;
 pub mod decide;
 pub mod event;
 mod ladder;
@@ -24,6 +25,7 @@ pub mod pending;
 mod progress;
 mod proof;
 pub mod record;
+pub mod sound;
 pub mod state;
 pub mod step;
 mod traffic;

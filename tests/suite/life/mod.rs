@@ -10,6 +10,7 @@
 
 mod crash;
 mod frozen;
+mod journal;
 mod metrics;
 mod notices;
 mod operator;
@@ -20,6 +21,7 @@ mod secrets;
 mod start;
 mod systemd;
 mod text;
+mod volume;
 
 use std::collections::BTreeSet;
 

@@ -126,6 +126,7 @@ impl World {
 
 fn word(record: &Record, steps: &mut BTreeMap<u64, String>) -> Option<String> {
     Some(match record {
+        Record::Condensed { .. } => "condensed".to_owned(),
         Record::Started { .. } => "|".to_owned(),
         Record::OpeningMissed { .. } => "missed".to_owned(),
         Record::WindowOpened { .. } => "open".to_owned(),

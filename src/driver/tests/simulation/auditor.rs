@@ -166,7 +166,8 @@ impl Seen {
                 let Some(ended) = self.notices.get_mut(notice) else { return Err("a delivery of nothing") };
                 if ended.insert(channel.clone()) { Ok(()) } else { Err("a delivery ended twice") }
             }
-            Record::Started { .. }
+            Record::Condensed { .. }
+            | Record::Started { .. }
             | Record::OpeningMissed { .. }
             | Record::ProcessStarted { .. }
             | Record::StepEnded { .. }
