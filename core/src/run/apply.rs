@@ -8,7 +8,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::record::{Entry, Record, WindowOutcome};
-use super::state::{Attempt, Gate, GatePosition, Hold, Owed, Phase, Proof, Rollback, Settled, State, Window};
+use super::state::{Attempt, Gate, GatePosition, Hold, Phase, Proof, Rollback, Settled, State, Window};
 use crate::judge::Verdict;
 use crate::plan::Consequence;
 
@@ -68,18 +68,15 @@ impl State {
                 });
             }
             Record::WindowSettled { outcome, .. } => self.settle(*outcome, entry.at),
-            Record::NoticeOwed { notice } => {
-                let own = |window: &&mut Window| notice.message.window.as_ref() == Some(&window.id);
+            Record::NoticeOwed { notice } => self.owe(notice),
+            Record::NoticeDelivered { notice, channel } => self.delivery_ended(notice, channel, true, entry.at),
+            Record::NoticeDead { notice, channel, .. } => self.delivery_ended(notice, channel, false, entry.at),
+            // An incident is acknowledged after its window was settled, too.
+            Record::Acknowledged { .. } => {
+                let own = |window: &&mut Window| entry.window.as_ref() == Some(&window.id);
                 if let Some(window) = self.window.as_mut().filter(own) {
-                    window.messages = window.messages.max(notice.message.sequence);
+                    window.apply(&entry.record, entry.at);
                 }
-                self.owed.push(Owed { notice: notice.clone(), open: notice.channels.clone() });
-            }
-            Record::NoticeDelivered { notice, channel } | Record::NoticeDead { notice, channel, .. } => {
-                if let Some(owed) = self.owed.iter_mut().find(|owed| owed.notice.id == *notice) {
-                    owed.open.retain(|open| open != channel);
-                }
-                self.owed.retain(|owed| !owed.open.is_empty());
             }
             Record::NoticeCancelled { notice } => self.owed.retain(|owed| owed.notice.id != *notice),
             Record::StepStarted { .. }
@@ -101,7 +98,6 @@ impl State {
             | Record::OperatorNeeded { .. }
             | Record::ResolutionStarted { .. }
             | Record::ResolutionFailed { .. }
-            | Record::Acknowledged { .. }
             | Record::PageRepeated => {
                 if let Some(window) = &mut self.window {
                     window.apply(&entry.record, entry.at);
