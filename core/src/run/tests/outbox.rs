@@ -158,7 +158,9 @@ fn nobody_is_told_of_a_loss_once_somebody_has_taken_charge() {
 #[test]
 fn an_escalation_is_ended_after_the_window_too() {
     let waiting = |world: &World| world.state.owed.iter().filter(|owed| owed.notice.contact == "Emergency").count();
-    let world = World::run(escalating(Setup { limit: 400, ..broken() }));
+    let mut setup = escalating(Setup { limit: 2000, ..broken() });
+    setup.plan.contacts[1].after = secs(2 * HOUR);
+    let world = World::run(setup);
     assert_eq!(world.outcome(), StateName::Recovered, "{}", world.story());
     assert!(world.state.window.is_none() && waiting(&world) >= 3, "breach, rollback, recovered: {}", waiting(&world));
     let incident = world.state.history[0].id.clone();
