@@ -1,8 +1,8 @@
-//! Text on the terminal: colour, width, times in words.
+//! Text on the terminal: colour, width.
 
 use std::io::{self, IsTerminal, Write};
 
-use jiff::{SignedDuration, Timestamp};
+pub(super) use rollbackd_core::words::{clock_time, moment, relative, words};
 
 /// Columns of a terminal that everybody has.
 pub(super) const WIDTH: usize = 80;
@@ -167,64 +167,9 @@ pub(super) fn wrap(text: &str, indent: usize) -> String {
     lines
 }
 
-/// A time and how far away it is: `2026-11-22 02:00:00 UTC (14m ago)`.
-pub(super) fn moment(at: Timestamp, now: Timestamp) -> String {
-    format!("{} ({})", clock_time(at), relative(at, now))
-}
-
-/// A time to the second.
-pub(super) fn clock_time(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
-}
-
-/// `14m ago`, `in 6d`.
-pub(super) fn relative(at: Timestamp, now: Timestamp) -> String {
-    let distance = at.duration_since(now);
-    if distance.is_positive() { format!("in {}", words(distance)) } else { format!("{} ago", words(distance)) }
-}
-
-/// A duration in its two greatest units.
-pub(super) fn words(duration: SignedDuration) -> String {
-    let seconds = duration.as_secs().unsigned_abs();
-    let mut text = String::new();
-    let mut put = |count: u64, unit: &str| {
-        if count > 0 || (unit == "s" && text.is_empty()) {
-            let space = if text.is_empty() { "" } else { " " };
-            text.extend([space, &count.to_string(), unit]);
-        }
-    };
-    match seconds {
-        0..60 => put(seconds, "s"),
-        60..3600 => {
-            put(seconds / 60, "m");
-            put(seconds % 60, "s");
-        }
-        3600..86_400 => {
-            put(seconds / 3600, "h");
-            put(seconds / 60 % 60, "m");
-        }
-        86_400.. => {
-            put(seconds / 86_400, "d");
-            put(seconds / 3600 % 24, "h");
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_in_words() {
-        let at = |text: &str| text.parse::<Timestamp>().expect("a time");
-        let now = at("2026-11-22T02:14:30Z");
-        assert_eq!(moment(at("2026-11-22T02:00:00Z"), now), "2026-11-22 02:00:00 UTC (14m 30s ago)");
-        assert_eq!(relative(at("2026-11-28T01:00:00Z"), now), "in 5d 22h");
-        assert_eq!(relative(now, now), "0s ago");
-        assert_eq!(words(SignedDuration::from_secs(3600)), "1h");
-        assert_eq!(words(SignedDuration::from_secs(7380)), "2h 3m");
-    }
 
     #[test]
     fn no_line_is_wider_than_a_terminal_and_nothing_from_outside_commands_it() {

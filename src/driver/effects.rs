@@ -3,7 +3,7 @@
 //! [`Effects::adjust`] is handed what must be under way and makes it so: what is missing is started, what is no
 //! longer wanted is asked to end. Each effect is a task of its own; its end comes back as a [`Report`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use super::adapters::{Adapters, Assignment, Attempted, OtherStep};
 use crate::clock::Stopwatch;
+use crate::crash;
 use crate::metrics::Metrics;
 
 /// How much longer than its time a step may take before its task is given up: every adapter bounds itself, so
@@ -67,7 +68,7 @@ pub struct Effects {
     metrics: Arc<Metrics>,
     tracker: TaskTracker,
     reports: mpsc::Sender<Report>,
-    running: HashMap<Effect, OtherStep>,
+    running: BTreeMap<Effect, OtherStep>,
     started: HashMap<u64, (&'static str, Stopwatch, bool)>,
     /// Ends every task.
     leaving: CancellationToken,
@@ -86,7 +87,7 @@ impl Effects {
             metrics,
             tracker,
             reports,
-            running: HashMap::new(),
+            running: BTreeMap::new(),
             started: HashMap::new(),
             leaving: CancellationToken::new(),
         }
@@ -225,6 +226,7 @@ impl Effects {
         let work = Arc::clone(&self.adapters).perform(assignment);
         let (reports, effect, ended) = (self.reports.clone(), effect.clone(), control.ended.clone());
         self.spawn(async move {
+            crash::point(crash::Point::BeforeEffect);
             let mut work = std::pin::pin!(tokio::time::timeout(within + OVERTIME, work));
             // A process is told of before the step's end, and whoever keeps the channel does not hold up the end.
             let outcome = loop {
@@ -236,6 +238,7 @@ impl Effects {
                     outcome = &mut work => break outcome,
                 }
             };
+            crash::point(crash::Point::AfterEffect);
             if let Ok(process) = processes.try_recv() {
                 send(&reports, Report::Process { effect: effect.clone(), step: number, process }).await;
             }
@@ -266,6 +269,7 @@ impl Effects {
         let channel = channel.to_owned();
         self.spawn(async move {
             tokio::select! {
+                biased;
                 () = control.stop.cancelled() => {}
                 result = work => send(&reports, Report::Delivered { effect, notice: id, channel, result }).await,
             }

@@ -232,15 +232,18 @@ impl Driver {
             self.publish();
             self.look_at = self.look_at.min(Instant::now() + self.wake_in(wake_at, now));
             let show = SAMPLES_SHOWN_EVERY.saturating_sub(self.shown_at.elapsed());
+            // In this order, always: what has ended and what people want comes first, and readings, of which there may be
+            // a flood, keep no timer from being heard.
             tokio::select! {
+                biased;
                 () = self.cancel.cancelled() => {}
                 Some(report) = self.reports.recv() => self.report(report).await,
                 Some(call) = inbox.calls.recv() => self.call(call).await,
-                Some(reading) = inbox.readings.recv() => self.reading(reading).await,
+                () = tokio::time::sleep_until(self.look_at) => self.look().await,
                 Some(()) = inbox.pulses.recv() => self.look().await,
                 Ok(()) = inbox.database.changed() => self.show = Show::Records,
-                () = tokio::time::sleep_until(self.look_at) => self.look().await,
                 () = tokio::time::sleep(show), if self.show != Show::Nothing => {}
+                Some(reading) = inbox.readings.recv() => self.reading(reading).await,
             }
         }
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use rollbackd_core::run::record::Entry;
 
 use super::{DRAIN, Driver, Show};
-use crate::clock;
 use crate::journal::Journal;
+use crate::{clock, crash};
 
 /// The pause before the journal is asked again.
 const JOURNAL_RETRY: Duration = Duration::from_secs(1);
@@ -33,9 +33,11 @@ impl Driver {
         let batch: Arc<[Entry]> = entries.into();
         let watch = clock::Stopwatch::start();
         let appending = Arc::clone(&batch);
+        crash::point(crash::Point::BeforeAppend);
         match self.ask_journal(move |journal| journal.append(&appending).map_err(|error| error.to_string())).await {
             None => return Written::Ending,
             Some(Ok(())) => {
+                crash::point(crash::Point::AfterAppend);
                 self.parts.metrics.appended(watch.elapsed());
                 self.journal_works();
                 return Written::Yes;

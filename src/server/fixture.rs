@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use rollbackd_core::baseline::TableName;
-use rollbackd_core::judge::{Assessment, RuleState, RuleView, SignalView, Verdict};
+use rollbackd_core::judge::{Assessment, Evidence, RuleState, RuleView, SignalView, Verdict};
 use rollbackd_core::notice::{Message, MessageLinks, Notice, NoticeEvent};
 use rollbackd_core::plan::{
     CheckPlan, Condition, Consequence, Contact, DatabasePlan, DecisionPlan, Dispose, Links, Method, Missed, OnBlocked,
@@ -14,7 +14,7 @@ use rollbackd_core::plan::{
     WindowPlan,
 };
 use rollbackd_core::run::record::{Origin, Trigger, WindowOutcome};
-use rollbackd_core::run::state::{Attempt, InFlight, Owed, Phase, Proof, Rollback, Settled, State, Window};
+use rollbackd_core::run::state::{Attempt, Ending, InFlight, Owed, Phase, Proof, Rollback, Settled, State, Window};
 use rollbackd_core::run::step::{CheckResult, Step};
 
 use crate::config::model;
@@ -169,6 +169,81 @@ pub(crate) fn rolling_back(now: Timestamp) -> Snapshot {
     snapshot
 }
 
+/// Why it is rolled back.
+pub(crate) fn trigger() -> Trigger {
+    let sentence = "rule \"api is down\": 3 bad samples of signal api in a row (allowed: fewer than 3), since 02:13:55Z; \
+                    last: answered 503 instead of 200 to 299";
+    let evidence = Evidence {
+        rule: "api is down".to_owned(),
+        signal: "api".to_owned(),
+        then: Consequence::Rollback,
+        observed: 3.0,
+        threshold: 3.0,
+        window: None,
+        samples: 3,
+        last_reason: Some("answered 503 instead of 200 to 299".to_owned()),
+        since: at("02:14:05.12"),
+        at: at("02:14:05.12"),
+        implicates: Vec::new(),
+        sentence: sentence.to_owned(),
+    };
+    Trigger::Rules { evidence: vec![evidence] }
+}
+
+/// The migration runs, and all is well.
+pub(crate) fn watching(now: Timestamp) -> Snapshot {
+    let running = InFlight { number: 3, step: Step::Migrate, started_at: at("02:03:10"), ..in_flight() };
+    let open = Window {
+        phase: Phase::Watching,
+        in_flight: vec![InFlight { deadline: at("03:00:00"), ..running }],
+        verdict: Verdict::Healthy,
+        rollback: None,
+        checks: Vec::new(),
+        ..window()
+    };
+    Snapshot { state: Arc::new(State { window: Some(open), ..State::default() }), ..quiet(now) }
+}
+
+/// The migration runs, and a rule begins to hold.
+pub(crate) fn suspect(now: Timestamp) -> Snapshot {
+    let mut snapshot = watching(now);
+    snapshot.assessment.verdict = Verdict::Suspect;
+    if let Some(api) = snapshot.signals.first_mut() {
+        api.verdict = Verdict::Suspect;
+        api.consecutive_bad = 2;
+        api.error_ratio = Some(0.0167);
+        api.reason = Some("answered 503 instead of 200 to 299".to_owned());
+    }
+    snapshot.rules.iter_mut().for_each(|rule| rule.state = RuleState::Suspect);
+    snapshot
+}
+
+/// Every rung has failed.
+pub(crate) fn needs_operator(now: Timestamp) -> Snapshot {
+    let mut snapshot = rolling_back(now);
+    let mut open = window();
+    open.in_flight = Vec::new();
+    open.phase = Phase::NeedsOperator {
+        reason: "every rung failed: script: exit code 3; tables: public.pages is locked by backend 4711".to_owned(),
+        manual: [
+            "-- 1. Traffic is left as it is. Check that nothing writes before you go on.",
+            "--    Gate edge is closed; step 4 opens it (by hand: rm /run/shop/maintenance).",
+            "-- 2. What is left of the migration:",
+            "BEGIN;",
+            "SET LOCAL lock_timeout = '2s';",
+            "CREATE SCHEMA IF NOT EXISTS \"rollbackd_20261122t020000z\";",
+            "ALTER TABLE \"public\".\"pages\" SET SCHEMA \"rollbackd_20261122t020000z\";",
+            "COMMIT;",
+            "-- 3. The original tables and their rows before the migration:",
+            "SELECT count(*) FROM \"public\".\"profiles\";  -- was 40",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+    };
+    snapshot.state = Arc::new(State { window: Some(open), ..State::clone(&snapshot.state) });
+    snapshot
+}
+
 /// The open window of [`rolling_back`].
 pub(crate) fn window() -> Window {
     Window {
@@ -181,13 +256,7 @@ pub(crate) fn window() -> Window {
         phase: Phase::RollingBack,
         hold: None,
         last_step: 7,
-        in_flight: vec![InFlight {
-            number: 7,
-            step: Step::Act { rung: 0 },
-            started_at: at("02:14:06"),
-            deadline: at("02:19:06"),
-            process: None,
-        }],
+        in_flight: vec![in_flight()],
         warmed_up: true,
         levels: Vec::new(),
         preflight: None,
@@ -202,7 +271,7 @@ pub(crate) fn window() -> Window {
         verdict: Verdict::Breached,
         paging: Vec::new(),
         rollback: Some(Rollback {
-            trigger: Trigger::HardEnd,
+            trigger: trigger(),
             started_at: at("02:14:05.12"),
             waited: SignedDuration::ZERO,
             waiting_since: None,
@@ -227,6 +296,16 @@ pub(crate) fn window() -> Window {
         messages: 1,
         acknowledged: None,
         paged_at: None,
+    }
+}
+
+fn in_flight() -> InFlight {
+    InFlight {
+        number: 7,
+        step: Step::Act { rung: 0 },
+        started_at: at("02:14:06"),
+        deadline: at("02:19:06"),
+        process: None,
     }
 }
 
@@ -286,6 +365,18 @@ pub(crate) fn settled(now: Timestamp, outcome: WindowOutcome) -> Snapshot {
             first_seq: 40,
         },
     ];
+    let (detail, rolled_back) = match outcome {
+        WindowOutcome::Passed => ("the application stayed healthy for 10m after the migration", false),
+        WindowOutcome::Refused => ("no room for a backup", false),
+        WindowOutcome::Cancelled => ("cancelled by ana: not today", false),
+        WindowOutcome::Recovered => ("rolled back by rung 1 (script) and verified", true),
+        WindowOutcome::Abandoned => ("settled by ana by force: nothing was verified; traffic is resumed", true),
+    };
+    state.last_ending = Some(Ending {
+        plan: Arc::new(plan()),
+        detail: detail.to_owned(),
+        rollback: rolled_back.then(|| (trigger(), at("02:14:05.12"))),
+    });
     snapshot.state = Arc::new(state);
     snapshot
 }

@@ -11,6 +11,7 @@ mod control;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod listen;
+mod page;
 mod problem;
 mod routes;
 #[cfg(test)]

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use jiff::SignedDuration;
@@ -14,27 +14,31 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::authority::Authority;
 use super::problem::Problem;
 use super::view::{self, Status};
-use super::{Shared, control, windows};
+use super::{Shared, control, page, windows};
 use crate::clock;
 use crate::driver::snapshot::{Call, Snapshot};
 use crate::metrics::{CONTENT_TYPE, Metrics};
 
 /// The driver makes a snapshot every ten seconds at the latest; one this old means that it stands still.
-const STALE_AFTER: SignedDuration = SignedDuration::from_secs(60);
+pub(super) const STALE_AFTER: SignedDuration = SignedDuration::from_secs(60);
 /// How long the driver may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// What nothing that we serve needs: scripts, frames, other hosts, caches.
-const SECURITY: [(HeaderName, &str); 5] = [
-    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+const SECURITY: [(HeaderName, &str); 4] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::X_FRAME_OPTIONS, "DENY"),
     (header::REFERRER_POLICY, "no-referrer"),
     (header::CACHE_CONTROL, "no-store"),
 ];
 
+/// For everything but the page, which has one of its own.
+const POLICY: HeaderValue =
+    HeaderValue::from_static("default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
+
 const INDEX: &str = "rollbackd
 
+GET  /                               the status page (/?still: one that does not ask for itself again)
 GET  /metrics                        Prometheus text format
 GET  /healthz                        alive
 GET  /readyz                         journal open, driver progressing
@@ -72,7 +76,8 @@ pub(super) fn router(shared: Shared) -> Router {
         authority: Arc::new(Authority::new(shared.token)),
     };
     Router::new()
-        .route("/", get(|| async { INDEX }))
+        .route("/", get(page))
+        .route("/api/v1", get(|| async { INDEX }))
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -85,9 +90,12 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/api/v1/approve", post(control::approve))
         .route("/api/v1/decline", post(control::decline))
         .route("/api/v1/ack", post(control::acknowledge))
-        .fallback(|| async { Problem::not_found("there is nothing here; `GET /` lists the paths") })
+        .fallback(|| async { Problem::not_found("there is nothing here; `GET /api/v1` lists the paths") })
         .method_not_allowed_fallback(|| async {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path takes another method; `GET /` lists the paths")
+            Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this path takes another method; `GET /api/v1` lists the paths",
+            )
         })
         .layer(middleware::map_response(secured))
         .with_state(app)
@@ -121,7 +129,20 @@ async fn secured(mut response: Response) -> Response {
     for (name, value) in SECURITY {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
+    response.headers_mut().entry(header::CONTENT_SECURITY_POLICY).or_insert(POLICY);
     response
+}
+
+/// The page for people.
+async fn page(State(app): State<App>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+    let snapshot = app.snapshot();
+    let (status, windows) = (view::status(&snapshot), view::history(&snapshot.state));
+    let html = page::html(&status, &windows, clock::now(), query.as_deref() == Some("still")).map_err(|error| {
+        tracing::error!(event = "server.page_failed", %error, "the status page cannot be made");
+        let detail = "the page cannot be made; /api/v1/status says the same as JSON";
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+    })?;
+    Ok(([(header::CONTENT_SECURITY_POLICY, page::policy())], Html(html)).into_response())
 }
 
 async fn metrics(State(app): State<App>) -> Response {

@@ -2,13 +2,17 @@
 //!
 //! Pure. The server writes these shapes and the command line reads them back, so that both mean the same.
 
+mod decision;
+
 use jiff::Timestamp;
 use rollbackd_core::judge::Verdict;
+use rollbackd_core::notice;
 use rollbackd_core::plan::Consequence;
 use rollbackd_core::run::state::{Phase, Settled, State, StateName, Window};
 use rollbackd_core::run::step::Step;
 use serde::{Deserialize, Serialize, Serializer};
 
+pub use self::decision::{DecisionStatus, EvidenceStatus, StepStatus};
 use crate::driver::snapshot::Snapshot;
 use crate::metrics::{rule_state_label, verdict_label};
 
@@ -30,6 +34,8 @@ pub struct Status {
     pub verdict: String,
     /// Why: a sentence a breached rule or unreadable signal.
     pub reasons: Vec<String>,
+    /// What each rule that is breached now rests on.
+    pub breached: Vec<EvidenceStatus>,
     /// The next scheduled opening.
     #[serde(serialize_with = "optional_milliseconds")]
     pub next_window_at: Option<Timestamp>,
@@ -37,6 +43,10 @@ pub struct Status {
     pub signals: Vec<SignalStatus>,
     /// The rules, in configured order.
     pub rules: Vec<RuleStatus>,
+    /// Why the open window, or else the last one, was rolled back.
+    pub decision: Option<DecisionStatus>,
+    /// Steps that have started and not ended.
+    pub in_flight: Vec<StepStatus>,
     /// The rollback that runs.
     pub rollback: Option<RollbackStatus>,
     /// Who holds decisions.
@@ -81,6 +91,8 @@ pub struct WindowStatus {
     pub ended_at: Option<Timestamp>,
     /// How it ended.
     pub outcome: Option<String>,
+    /// Why it ended so, once it is settled.
+    pub detail: Option<String>,
 }
 
 /// One signal.
@@ -106,6 +118,8 @@ pub struct SignalStatus {
 pub struct RuleStatus {
     /// Its name.
     pub name: String,
+    /// What it asks for.
+    pub asks: String,
     /// What it says.
     pub state: String,
     /// What follows when it is breached.
@@ -144,6 +158,10 @@ pub struct ApprovalStatus {
     /// Since when it waits.
     #[serde(serialize_with = "milliseconds")]
     pub since: Timestamp,
+    /// What waits, in a sentence.
+    pub sentence: String,
+    /// What there is to know before it is given: as the notice says it.
+    pub details: Vec<String>,
 }
 
 /// What only an operator can do now.
@@ -214,11 +232,12 @@ pub struct ProblemBody {
 /// Everything that is shown of a snapshot.
 pub fn status(snapshot: &Snapshot) -> Status {
     let assessment = &snapshot.assessment;
-    let breached = assessment.breached.iter().map(|evidence| evidence.sentence.clone());
+    let sentences = assessment.breached.iter().map(|evidence| evidence.sentence.clone());
     Status {
         ready: ready(snapshot),
         verdict: verdict_label(assessment.verdict).to_owned(),
-        reasons: breached.chain(assessment.blind.iter().cloned()).collect(),
+        breached: assessment.breached.iter().map(|one| decision::shown(one, &snapshot.plan)).collect(),
+        reasons: sentences.chain(assessment.blind.iter().cloned()).collect(),
         next_window_at: snapshot.next_window_at,
         signals: signals(snapshot),
         rules: rules(snapshot),
@@ -236,6 +255,9 @@ pub fn unwatched(plan: &str, state: &State, at: Timestamp, reason: String) -> St
         window: window(state),
         verdict: verdict_label(Verdict::Blind).to_owned(),
         reasons: Vec::new(),
+        breached: Vec::new(),
+        decision: decision::decision(state),
+        in_flight: open.map(decision::steps).unwrap_or_default(),
         ready: Ready { ok: false, reason: Some(reason) },
         next_window_at: None,
         signals: Vec::new(),
@@ -281,6 +303,7 @@ fn window(state: &State) -> Option<WindowStatus> {
             soak_until: soak_until(open),
             ended_at: None,
             outcome: open_outcome(open).map(str::to_owned),
+            detail: None,
         });
     }
     let row = settled_row(state.history.last()?);
@@ -292,6 +315,7 @@ fn window(state: &State) -> Option<WindowStatus> {
         soak_until: None,
         ended_at: row.ended_at,
         outcome: row.outcome,
+        detail: state.last_ending.as_ref().map(|ending| ending.detail.clone()),
     })
 }
 
@@ -348,7 +372,8 @@ fn hold(open: &Window) -> Option<HoldStatus> {
 
 fn approval(open: &Window) -> Option<ApprovalStatus> {
     let since = open.rollback.as_ref()?.waiting_since?;
-    Some(ApprovalStatus { rung: open.rung_now().map(|(_, kind)| kind.to_owned()), since })
+    let (sentence, details) = notice::approval(open).unwrap_or_default();
+    Some(ApprovalStatus { rung: open.rung_now().map(|(_, kind)| kind.to_owned()), since, sentence, details })
 }
 
 fn signals(snapshot: &Snapshot) -> Vec<SignalStatus> {
@@ -366,6 +391,7 @@ fn signals(snapshot: &Snapshot) -> Vec<SignalStatus> {
 fn rules(snapshot: &Snapshot) -> Vec<RuleStatus> {
     let shown = snapshot.rules.iter().map(|rule| RuleStatus {
         name: rule.name.clone(),
+        asks: decision::asked(&rule.name, &snapshot.plan),
         state: rule_state_label(rule.state).to_owned(),
         then: consequence_word(rule.then).to_owned(),
     });

@@ -12,6 +12,7 @@ mod life;
 mod migrations;
 mod node;
 mod operators;
+mod page;
 mod plan;
 mod refusals;
 mod replay;

@@ -180,7 +180,7 @@ fn percent(share: f64, decimals: usize) -> String {
 }
 
 /// Both shares in percent, with as many decimals as it takes to tell them apart.
-fn percents(seen: f64, limit: f64) -> (String, String) {
+pub(super) fn percents(seen: f64, limit: f64) -> (String, String) {
     let spelled = |decimals: usize| (percent(seen, decimals), percent(limit, decimals));
     (1..=4).map(spelled).find(|(seen, limit)| seen != limit).unwrap_or_else(|| spelled(1))
 }

@@ -22,6 +22,7 @@
 //!   dated later is forgotten, because it would count again when the clock gets there. The run starts anew,
 //!   which can delay a breach and never invents one.
 
+pub mod asks;
 mod condition;
 mod evidence;
 mod level;

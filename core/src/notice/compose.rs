@@ -284,15 +284,8 @@ fn reason(evidence: &Evidence) -> Reason {
     }
 }
 
-fn evidence(trigger: &Trigger) -> &[Evidence] {
-    match trigger {
-        Trigger::Rules { evidence } => evidence.as_slice(),
-        Trigger::Migration { .. } | Trigger::HardEnd | Trigger::Operator { .. } => &[],
-    }
-}
-
 fn breach(trigger: &Trigger) -> Draft {
-    let evidence = evidence(trigger);
+    let evidence = trigger.evidence();
     let mut details: Vec<String> = evidence.iter().skip(1).map(|one| one.sentence.clone()).collect();
     details.push("A rollback begins now: traffic is stopped, then the catalog is looked at.".to_owned());
     Draft {
@@ -314,7 +307,7 @@ fn started(window: &Window, class: Option<Class>, reasons: &[String]) -> Option<
     let nothing = if class == Some(Class::Irreversible) { "" } else { " You need not do anything now." };
     plan.push(format!("Budget: {:#}.{nothing}", window.plan.rollback.budget));
     plan.splice(0..0, costs(class, reasons));
-    let reason = evidence(trigger).first().map(reason);
+    let reason = trigger.evidence().first().map(reason);
     Some(Draft { reason, ..Draft::new(NoticeEvent::RollbackStarted, format!("rolling back: {why}"), plan) })
 }
 
@@ -334,7 +327,8 @@ fn costs(class: Option<Class>, reasons: &[String]) -> Vec<String> {
     std::iter::once(meaning.to_owned()).chain(shown).chain(rest).collect()
 }
 
-fn approval(window: &Window, rung: usize) -> Draft {
+/// A rung that waits for an approval, and what there is to know before it is given.
+pub(crate) fn approval_words(window: &Window, rung: usize) -> (String, Vec<String>) {
     let classified = window.rollback.as_ref().and_then(|rollback| rollback.classified.as_ref());
     let mut details = classified.map(|(class, reasons)| costs(*class, reasons)).unwrap_or_default();
     let attempt = window.rollback.as_ref().and_then(|rollback| rollback.attempts.last());
@@ -346,8 +340,12 @@ fn approval(window: &Window, rung: usize) -> Draft {
         details.extend((more > 0).then(|| format!("- and {more} more; `rollbackd report` has them")));
     }
     details.push("Traffic is stopped meanwhile; waiting does not use up the budget.".to_owned());
+    (sentence(&format!("{} waits for your approval", rung_words(window, rung))), details)
+}
+
+fn approval(window: &Window, rung: usize) -> Draft {
+    let (summary, mut details) = approval_words(window, rung);
     details.push("rollbackd approve --reason '…'   or   rollbackd decline --reason '…'".to_owned());
-    let summary = format!("{} waits for your approval", rung_words(window, rung));
     Draft::new(NoticeEvent::ApprovalRequired, summary, details)
 }
 

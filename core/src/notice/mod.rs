@@ -7,8 +7,15 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Severity;
+use crate::run::state::Window;
 
 pub(crate) mod compose;
+
+/// The rung that waits for an approval, in a sentence, and what there is to know before it is given: as the notice says
+/// it. `None` when no rung is tried.
+pub fn approval(window: &Window) -> Option<(String, Vec<String>)> {
+    window.rung_now().map(|(rung, _)| compose::approval_words(window, rung))
+}
 
 /// What a notice is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -14,7 +14,7 @@ mod text;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Serialize, Serializer};
 
-pub use self::narrate::{Level, Line, Narrator};
+pub use self::narrate::{Level, Line, Narrator, step_words};
 use crate::baseline::Class;
 use crate::judge::Evidence;
 use crate::plan::Severity;

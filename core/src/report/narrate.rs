@@ -260,6 +260,11 @@ impl Narrator {
     }
 }
 
+/// What a step of a window with this plan does: `closing gate edge`.
+pub fn step_words(plan: &Arc<Plan>, step: &Step) -> String {
+    Narrator { plan: Some(Arc::clone(plan)), ..Narrator::default() }.words(step)
+}
+
 /// Who opened a window.
 pub(super) fn opener(origin: &Origin) -> String {
     match origin {

@@ -8,7 +8,11 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::record::{Entry, Record, WindowOutcome};
+<<<<<<< HEAD
 use super::state::{Attempt, Gate, GatePosition, Hold, Phase, Proof, Rollback, Settled, State, Window};
+=======
+use super::state::{Attempt, Ending, Gate, GatePosition, Hold, Owed, Phase, Proof, Rollback, Settled, State, Window};
+>>>>>>> main
 use crate::judge::Verdict;
 use crate::plan::Consequence;
 
@@ -67,6 +71,7 @@ impl State {
                     paged_at: None,
                 });
             }
+<<<<<<< HEAD
             Record::WindowSettled { outcome, .. } => self.settle(*outcome, entry.at),
             Record::NoticeOwed { notice } => self.owe(notice),
             Record::NoticeDelivered { notice, channel } => self.delivery_ended(notice, channel, true, entry.at),
@@ -74,6 +79,11 @@ impl State {
             // An incident is acknowledged after its window was settled, too.
             Record::Acknowledged { .. } => {
                 let own = |window: &&mut Window| entry.window.as_ref() == Some(&window.id);
+=======
+            Record::WindowSettled { outcome, detail } => self.settle(*outcome, detail, entry.at),
+            Record::NoticeOwed { notice } => {
+                let own = |window: &&mut Window| notice.message.window.as_ref() == Some(&window.id);
+>>>>>>> main
                 if let Some(window) = self.window.as_mut().filter(own) {
                     window.apply(&entry.record, entry.at);
                 }
@@ -106,11 +116,16 @@ impl State {
         }
     }
 
-    fn settle(&mut self, outcome: WindowOutcome, at: Timestamp) {
+    fn settle(&mut self, outcome: WindowOutcome, detail: &str, at: Timestamp) {
         if let Some(window) = self.window.take() {
             if window.rollback.is_some() {
                 self.last_checks = window.checks;
             }
+            self.last_ending = Some(Ending {
+                plan: window.plan,
+                detail: detail.to_owned(),
+                rollback: window.rollback.map(|rollback| (rollback.trigger, rollback.started_at)),
+            });
             self.history.push(Settled {
                 id: window.id,
                 outcome,

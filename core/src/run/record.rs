@@ -313,6 +313,14 @@ impl Trigger {
     /// Every name that [`name`](Self::name) can return.
     pub const NAMES: [&'static str; 4] = ["rule", "migration", "hard_end", "operator"];
 
+    /// What each breached rule rests on, where rules are the reason.
+    pub fn evidence(&self) -> &[Evidence] {
+        match self {
+            Self::Rules { evidence } => evidence,
+            Self::Migration { .. } | Self::HardEnd | Self::Operator { .. } => &[],
+        }
+    }
+
     /// The tables to blame, each once, when every breached rule blames some.
     pub fn implicated(&self) -> Option<Vec<String>> {
         let Self::Rules { evidence } = self else { return None };

@@ -30,6 +30,8 @@ pub struct State {
     pub history: Vec<Settled>,
     /// The results of the verification of the last settled window that was rolled back.
     pub last_checks: Vec<CheckResult>,
+    /// How it came that the last settled window ended as it did.
+    pub last_ending: Option<Ending>,
     /// Notices that are still owed, in the order in which they became owed.
     pub owed: Vec<Owed>,
     /// Counts that metrics want from the start of the journal.
@@ -64,6 +66,17 @@ pub struct Settled {
     pub ended_at: Timestamp,
     /// Place of its first record.
     pub first_seq: u64,
+}
+
+/// How it came that a window ended as it did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ending {
+    /// The plan that held for it.
+    pub plan: Arc<Plan>,
+    /// Why it ended so.
+    pub detail: String,
+    /// Why it was rolled back, and since when, if it was.
+    pub rollback: Option<(Trigger, Timestamp)>,
 }
 
 /// A notice and the channels on which it is still owed.

@@ -9,4 +9,5 @@ mod load;
 mod outages;
 mod requests;
 mod shutdown;
+mod simulation;
 mod windows;

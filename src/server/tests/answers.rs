@@ -22,10 +22,11 @@ async fn status_has_the_shape_of_the_contract() {
             "ready": {"ok": true, "reason": null},
             "window": {
                 "id": "shop-20261122T020000Z", "state": "rolling_back", "started_at": "2026-11-22T02:00:00.000Z",
-                "ends_at": "2026-11-22T03:00:00.000Z", "soak_until": null, "ended_at": null, "outcome": null,
+                "ends_at": "2026-11-22T03:00:00.000Z", "soak_until": null, "ended_at": null, "outcome": null, "detail": null,
             },
             "verdict": "breached",
             "reasons": [],
+            "breached": [],
             "next_window_at": "2026-11-28T01:00:00.000Z",
             "signals": [
                 {"name": "api", "verdict": "breached", "last_sample_at": "2026-11-22T02:14:30.000Z", "error_ratio": 0.25,
@@ -33,7 +34,20 @@ async fn status_has_the_shape_of_the_contract() {
                 {"name": "requests", "verdict": "healthy", "last_sample_at": "2026-11-22T02:14:30.000Z",
                  "error_ratio": 0.0, "consecutive_bad": 0, "reason": null},
             ],
-            "rules": [{"name": "api is down", "state": "breached", "then": "rollback"}],
+            "rules": [{"name": "api is down", "asks": "3 bad samples of signal api in a row", "state": "breached",
+                       "then": "rollback"}],
+            "decision": {
+                "kind": "rule", "at": "2026-11-22T02:14:05.120Z", "sentence": fixture::trigger().sentence(),
+                "evidence": [{
+                    "rule": "api is down", "signal": "api", "observed": 3.0, "threshold": 3.0, "window_seconds": null,
+                    "samples": 3, "last_reason": "answered 503 instead of 200 to 299",
+                    "since": "2026-11-22T02:14:05.120Z", "at": "2026-11-22T02:14:05.120Z",
+                    "sentence": fixture::trigger().sentence(), "observed_words": "3 in a row",
+                    "allowed_words": "fewer than 3",
+                }],
+            },
+            "in_flight": [{"step": "act", "what": "the work of rung 1 (script)", "started_at": "2026-11-22T02:14:06.000Z",
+                           "deadline": "2026-11-22T02:19:06.000Z"}],
             "rollback": {"rung": "script", "step": "act", "started_at": "2026-11-22T02:14:05.120Z"},
             "hold": null,
             "approval": null,
@@ -56,7 +70,9 @@ fn what_waits_for_a_person_is_shown() {
     snapshot.state = Arc::new(State { window: Some(open.clone()), ..State::default() });
     let status = view::status(&snapshot);
     assert_eq!(status.hold.expect("a hold").who, "ana");
-    assert_eq!(status.approval.expect("an approval").rung.as_deref(), Some("script"));
+    let approval = status.approval.expect("an approval");
+    assert_eq!(approval.rung.as_deref(), Some("script"));
+    assert_eq!(approval.sentence, "Rung 1 (script: node) waits for your approval.");
     assert_eq!(status.window.expect("a window").state, "held");
 
     open.hold = None;
@@ -145,6 +161,35 @@ async fn health_and_readiness_say_what_is_missing() {
 }
 
 #[tokio::test]
+async fn the_page_is_served_on_both_sockets_and_may_do_nothing() {
+    let running = serve(fixture::rolling_back(clock::now()), None).await;
+    let page = running.tcp("GET /", "").await;
+    assert_eq!(page.status, 200);
+    assert!(page.body.starts_with("<!doctype html>") && page.body.contains("Rolling back"), "{page:?}");
+    let policy = "content-security-policy: default-src 'none'; style-src 'sha256-";
+    let rest = "'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n";
+    for part in [
+        policy,
+        rest,
+        "content-type: text/html; charset=utf-8\r\n",
+        "x-content-type-options: nosniff\r\n",
+        "referrer-policy: no-referrer\r\n",
+        "cache-control: no-store\r\n",
+    ] {
+        assert!(page.headers.contains(part), "`{part}` is not in {page:?}");
+    }
+    let refreshes = "http-equiv=\"refresh\"";
+    assert!(page.body.contains(refreshes));
+    assert!(!running.tcp("GET /?still", "").await.body.contains(refreshes));
+    let head = running.tcp("HEAD /", "").await;
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+    assert!(head.headers.contains(policy), "{head:?}");
+    running.tcp("POST /", "").await.problem(405, "another method");
+    let socket = running.socket("GET /", "").await;
+    assert!(socket.status == 200 && socket.body.contains("Rolling back"), "{socket:?}");
+}
+
+#[tokio::test]
 async fn metrics_are_served_as_prometheus_reads_them() {
     let running = serve(quiet(), None).await;
     let answer = running.tcp("GET /metrics", "").await;
@@ -155,7 +200,7 @@ async fn metrics_are_served_as_prometheus_reads_them() {
 #[tokio::test]
 async fn everything_else_is_a_problem_and_every_answer_is_guarded() {
     let running = serve(quiet(), None).await;
-    let index = running.tcp("GET /", "").await;
+    let index = running.tcp("GET /api/v1", "").await;
     assert!(index.body.contains("/api/v1/status"), "{index:?}");
     let missing = running.tcp("GET /nothing", "").await;
     missing.problem(404, "nothing here");
@@ -164,7 +209,7 @@ async fn everything_else_is_a_problem_and_every_answer_is_guarded() {
     assert!(wrong.headers.contains("allow: GET,HEAD\r\n"), "{wrong:?}");
     for answer in [index, missing, wrong] {
         for header in [
-            "content-security-policy: default-src 'none'; frame-ancestors 'none'\r\n",
+            "content-security-policy: default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n",
             "x-content-type-options: nosniff\r\n",
             "x-frame-options: DENY\r\n",
             "referrer-policy: no-referrer\r\n",

@@ -13,6 +13,7 @@ mod frozen;
 mod metrics;
 mod notices;
 mod operator;
+mod points;
 mod refusals;
 mod schedule;
 mod secrets;

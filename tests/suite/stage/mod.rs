@@ -5,6 +5,7 @@
 //! and hopes. A stage that goes down with a failed test shows its logs, and ends whatever was started on it.
 
 mod application;
+mod browser;
 mod database;
 mod hooks;
 mod mail;
@@ -25,6 +26,7 @@ use rollbackd::clock::Stopwatch;
 use tokio::runtime::Runtime;
 
 pub(crate) use self::application::{Application, Mood};
+pub(crate) use self::browser::read_between;
 pub(crate) use self::database::{Database, Facts};
 pub(crate) use self::hooks::Hooks;
 pub(crate) use self::mail::{Behaviour, Mail};
@@ -120,6 +122,11 @@ impl Stage {
     /// Sets a variable for every program that is started from now on.
     pub(crate) fn set(&mut self, name: &str, value: impl Into<String>) {
         self.environment.insert(name.to_owned(), value.into());
+    }
+
+    /// Takes a variable away again.
+    pub(crate) fn unset(&mut self, name: &str) {
+        self.environment.remove(name);
     }
 
     /// The environment of every program that is started here.

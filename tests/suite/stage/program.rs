@@ -75,6 +75,11 @@ impl Running {
         self.end()
     }
 
+    /// Whether it has ended, by itself or otherwise.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// What it has said so far.
     pub(crate) fn said(&self) -> String {
         read(&self.stdout) + &read(&self.stderr)
