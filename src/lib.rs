@@ -14,6 +14,7 @@ pub mod demo;
 pub mod driver;
 pub mod frozen;
 pub mod gate;
+pub mod heartbeat;
 pub mod journal;
 pub mod logging;
 pub mod metrics;

@@ -206,6 +206,11 @@ impl Sender {
     }
 }
 
+/// Whether a server, by host and port, accepts connections.
+pub(crate) async fn reach_server(server: (String, u16)) -> Reached {
+    reach::connect(server).await
+}
+
 /// A client for a single request without credentials, with the same trust as the webhooks'.
 pub(crate) fn plain_client(patience: Duration) -> Result<reqwest::Client, String> {
     webhook::client(&Trust::load(), patience)

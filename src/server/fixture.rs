@@ -435,6 +435,7 @@ pub(crate) fn config(state_dir: &Path, http: Option<model::Http>) -> model::Conf
         contacts: Vec::new(),
         smtp: None,
         http,
+        heartbeat: None,
         runbook: None,
     }
 }

@@ -8,11 +8,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::record::{Entry, Record, WindowOutcome};
-<<<<<<< HEAD
 use super::state::{Attempt, Gate, GatePosition, Hold, Phase, Proof, Rollback, Settled, State, Window};
-=======
-use super::state::{Attempt, Ending, Gate, GatePosition, Hold, Owed, Phase, Proof, Rollback, Settled, State, Window};
->>>>>>> main
 use crate::judge::Verdict;
 use crate::plan::Consequence;
 
@@ -71,19 +67,13 @@ impl State {
                     paged_at: None,
                 });
             }
-<<<<<<< HEAD
-            Record::WindowSettled { outcome, .. } => self.settle(*outcome, entry.at),
+            Record::WindowSettled { outcome, detail } => self.settle(*outcome, detail, entry.at),
             Record::NoticeOwed { notice } => self.owe(notice),
             Record::NoticeDelivered { notice, channel } => self.delivery_ended(notice, channel, true, entry.at),
             Record::NoticeDead { notice, channel, .. } => self.delivery_ended(notice, channel, false, entry.at),
             // An incident is acknowledged after its window was settled, too.
             Record::Acknowledged { .. } => {
                 let own = |window: &&mut Window| entry.window.as_ref() == Some(&window.id);
-=======
-            Record::WindowSettled { outcome, detail } => self.settle(*outcome, detail, entry.at),
-            Record::NoticeOwed { notice } => {
-                let own = |window: &&mut Window| notice.message.window.as_ref() == Some(&window.id);
->>>>>>> main
                 if let Some(window) = self.window.as_mut().filter(own) {
                     window.apply(&entry.record, entry.at);
                 }
