@@ -8,7 +8,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::record::{Entry, Record, WindowOutcome};
-use super::state::{Attempt, Gate, GatePosition, Hold, Phase, Proof, Rollback, Settled, State, Window};
+use super::state::{Attempt, Ending, Gate, GatePosition, Hold, Phase, Proof, Rollback, Settled, State, Window};
 use crate::judge::Verdict;
 use crate::plan::Consequence;
 
