@@ -177,8 +177,21 @@ impl Heartbeat {
     }
 
     /// Says what is to be said until the driver or everything ends; then the last word of a window that was just settled.
-    pub async fn follow(mut self, mut snapshots: watch::Receiver<Arc<Snapshot>>, cancel: CancellationToken) {
-        let mut course = Course::new(snapshots.borrow().state.history.len());
+    pub fn follow(
+        self,
+        snapshots: watch::Receiver<Arc<Snapshot>>,
+        cancel: CancellationToken,
+    ) -> impl Future<Output = ()> + Send {
+        let course = Course::new(snapshots.borrow().state.history.len());
+        self.run(course, snapshots, cancel)
+    }
+
+    async fn run(
+        mut self,
+        mut course: Course,
+        mut snapshots: watch::Receiver<Arc<Snapshot>>,
+        cancel: CancellationToken,
+    ) {
         let mut due: VecDeque<Word> = VecDeque::new();
         let mut last: Option<(Word, u32)> = None;
         let mut next = Instant::now() + self.every;

@@ -199,10 +199,10 @@ impl Beating {
     }
 
     fn counted(&self, name: &str, signal: &str) -> u64 {
-        let series = format!("rollbackd_heartbeat_{name}_total{{plan=\"shop\",signal=\"{signal}\"}} ");
+        let (series, label) = (format!("rollbackd_heartbeat_{name}_total{{"), format!("signal=\"{signal}\""));
         let text = self.metrics.render();
-        let line = text.lines().find_map(|line| line.strip_prefix(&series));
-        line.unwrap_or_else(|| panic!("no {series}: {text}")).parse().unwrap()
+        let line = text.lines().find(|line| line.starts_with(&series) && line.contains(&label));
+        line.unwrap_or_else(|| panic!("no {series}{label}: {text}")).rsplit_once(' ').unwrap().1.parse().unwrap()
     }
 
     async fn end(mut self) {

@@ -44,7 +44,7 @@ fn literal_secrets_are_masked_in_the_lines_that_are_drawn() {
         "[[contact]]\nrole = \"x\"\nwebhook = [{ url = \"https://h/x\", secret = \"hunter2\" }]\n",
         "[[verify]]\nkind = \"auth\"\nurl = \"x\"\nemail = \"hunter2\"\npassword = \"hunter2\"\n",
         "[heartbeat]\nurl = \"https://hc.example/hunter2\"\nevry = \"1s\"\n",
-        "heartbeat = { url = \"https://hc.example/hunter2\", every = \"never\" }\n",
+        "[heartbeat]\nurl = \"https://hc.example/hunter2\" # https://hc.example/hunter2\nevery = \"never\"\n",
         "[heartbeat]\nurl = \"hc.example/hunter2\"\n",
         "secret = \"hunter2\"\n[unclosed\n",
     ] {
