@@ -35,6 +35,10 @@ impl Switch {
                         Ok(0) | Err(_) => break,
                     }
                 }
+                // Whoever only looks whether somebody is there asks for nothing.
+                if request.is_empty() {
+                    continue;
+                }
                 let line = String::from_utf8_lossy(&request).lines().next().unwrap_or_default().to_owned();
                 kept.lock().unwrap().push(line.replace(&format!("/ping/{SECRET}"), ""));
                 if hangs {
