@@ -13,6 +13,8 @@ pub mod crash;
 pub mod demo;
 pub mod driver;
 pub mod frozen;
+#[cfg(test)]
+mod fuzz;
 pub mod gate;
 pub mod heartbeat;
 pub mod journal;

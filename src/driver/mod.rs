@@ -502,4 +502,4 @@ pub fn records(journal: &dyn Journal, window: Option<&str>) -> Result<Vec<Entry>
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -5,6 +5,7 @@
 
 mod demo;
 mod endings;
+mod faults;
 mod full;
 mod gates;
 mod judging;

@@ -14,8 +14,10 @@ pub fn asks(rule: &Rule) -> String {
     match &rule.condition {
         Condition::Consecutive { count: 1 } => format!("a bad sample of {signal}"),
         Condition::Consecutive { count } => format!("{count} bad samples of {signal} in a row"),
-        Condition::ErrorRatioAbove { over, min_samples, .. } => {
-            format!("more than {limit} of {}{signal} bad {}", events(*min_samples, "events"), windows(over))
+        Condition::ErrorRatioAbove { over, min_samples, last, .. } => {
+            let newest = last.map(|good| format!(", and of the newest back to {} good ones", grouped(good)));
+            let (of, over) = (events(*min_samples, "events"), windows(over));
+            format!("more than {limit} of {of}{signal} bad {over}{}", newest.unwrap_or_default())
         }
         Condition::LatencyAbove { quantile, over, min_samples, .. } => format!(
             "the slowest {} of {}{signal} took more than {limit} {}",
@@ -109,14 +111,15 @@ mod tests {
             (Condition::Consecutive { count: 1 }, 1.0, "a bad sample of signal api|1 in a row|none"),
             (Condition::Consecutive { count: 3 }, 4.0, "3 bad samples of signal api in a row|4 in a row|fewer than 3"),
             (
-                Condition::ErrorRatioAbove { ratio: 0.05, over: over(), min_samples: 1200 },
+                Condition::ErrorRatioAbove { ratio: 0.05, over: over(), min_samples: 1200, last: None },
                 0.3101,
                 "more than 5 % of at least 1,200 events of signal api bad in the last 5m and in the last 1m|31.0 %|at most 5.0 %",
             ),
             (
-                Condition::ErrorRatioAbove { ratio: 0.07, over: over(), min_samples: 1 },
+                Condition::ErrorRatioAbove { ratio: 0.07, over: over(), min_samples: 1, last: Some(20) },
                 0.0703,
-                "more than 7 % of the events of signal api bad in the last 5m and in the last 1m|7.03 %|at most 7.00 %",
+                "more than 7 % of the events of signal api bad in the last 5m and in the last 1m, and of the newest back to 20 \
+                 good ones|7.03 %|at most 7.00 %",
             ),
             (
                 Condition::LatencyAbove { limit, quantile: 0.99, over: over(), min_samples: 20 },

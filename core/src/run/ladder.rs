@@ -17,6 +17,8 @@ use crate::plan::{Method, Rung, TableChoice};
 const ACTS_AT_MOST: u32 = 3;
 /// Time for an inspection: a server that fails over or restarts in the middle of a rollback is waited for.
 const INSPECTION_TIME: SignedDuration = SignedDuration::from_mins(5);
+/// The least time for the look after a rung's work, also when the budget is spent: what it left has to be known.
+const LEAST_LOOK: SignedDuration = SignedDuration::from_secs(30);
 /// How many steps in a row may be interrupted: a step that ends the program each time must not do so for ever.
 const INTERRUPTIONS_AT_MOST: u32 = 5;
 
@@ -152,7 +154,8 @@ fn rung_over(window: &Window, rollback: &Rollback, attempt: &Attempt, now: Times
         let after = match &attempt.after {
             None => {
                 let step = Step::Inspect { rung: place, moment: Moment::After };
-                return Next::start(window, step, later(now, INSPECTION_TIME));
+                let end = budget_ends_at.max(later(now, LEAST_LOOK)).min(later(now, INSPECTION_TIME));
+                return Next::start(window, step, end);
             }
             Some(Inspection::Unseen(reason)) => {
                 return Next::Failed(format!("{}; then the catalog could not be read: {reason}", act.detail));

@@ -9,5 +9,5 @@ mod load;
 mod outages;
 mod requests;
 mod shutdown;
-mod simulation;
+pub(crate) mod simulation;
 mod windows;

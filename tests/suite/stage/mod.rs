@@ -69,6 +69,11 @@ impl Stage {
         Self::on(server::Server::own(), name)
     }
 
+    /// The same, with the server's data on a disk of so many megabytes. `None`: this process may not mount.
+    pub(crate) fn alone_on_small_disk(name: &str, megabytes: u32) -> Option<Self> {
+        Some(Self::on(server::Server::on_small_disk(megabytes)?, name))
+    }
+
     fn on(server: server::Server, name: &str) -> Self {
         let directory = own_directory(name);
         let database = Database::create(&server, name);
@@ -107,6 +112,11 @@ impl Stage {
     /// The server of a stage that is [`alone`](Self::alone).
     pub(crate) fn own_server(&mut self) -> &mut rollbackd::demo::cluster::Cluster {
         self.server.own_mut()
+    }
+
+    /// The owner's session is opened anew, after the server was away.
+    pub(crate) fn come_back(&mut self) {
+        self.database.come_back();
     }
 
     /// Restarts the server of a stage that is [`alone`](Self::alone), for settings that need it.

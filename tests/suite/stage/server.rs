@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
@@ -19,7 +20,26 @@ pub(super) enum Server {
 /// The directory goes after the server.
 pub(super) struct Own {
     cluster: Cluster,
+    _volume: Option<Volume>,
     _directory: tempfile::TempDir,
+}
+
+/// A small disk on a directory; gone when it is dropped.
+struct Volume(std::path::PathBuf);
+
+impl Volume {
+    /// `None`: this process may not mount.
+    fn mount(directory: &Path, megabytes: u32) -> Option<Self> {
+        let size = format!("size={megabytes}m,mode=755");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "none"]).arg(directory).status();
+        mounted.is_ok_and(|status| status.success()).then(|| Self(directory.to_owned()))
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("-l").arg(&self.0).status());
+    }
 }
 
 impl Server {
@@ -42,9 +62,19 @@ impl Server {
     }
 
     pub(super) fn own() -> Self {
+        Self::in_directory(own_directory("server"), None)
+    }
+
+    /// One whose data is on a disk of so many megabytes. `None`: this process may not mount.
+    pub(super) fn on_small_disk(megabytes: u32) -> Option<Self> {
         let directory = own_directory("server");
+        let volume = Volume::mount(directory.path(), megabytes)?;
+        Some(Self::in_directory(directory, Some(volume)))
+    }
+
+    fn in_directory(directory: tempfile::TempDir, volume: Option<Volume>) -> Self {
         let cluster = runtime().block_on(Cluster::start(&directory.path().join("c"))).expect("a server");
-        Self::Own(Box::new(Own { cluster, _directory: directory }))
+        Self::Own(Box::new(Own { cluster, _volume: volume, _directory: directory }))
     }
 
     pub(super) fn own_mut(&mut self) -> &mut Cluster {

@@ -337,6 +337,11 @@ fn run(seed: u64) -> (Tally, Vec<Entry>) {
     })
 }
 
+/// The journal of a run.
+pub(crate) fn journal(seed: u64) -> Vec<Entry> {
+    run(seed).1
+}
+
 /// The records of the last window that was rolled back, a line each.
 fn story(entries: &[Entry]) -> String {
     let rolled_back = |entry: &&Entry| matches!(entry.record, Record::BreachDetected { .. });
