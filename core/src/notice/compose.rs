@@ -87,15 +87,15 @@ pub(crate) struct Loss<'a> {
 
 /// Escalation: the notices that tell of one that was lost, on the contact's other channels and, when there are none left,
 /// to the other contacts.
-pub(crate) fn undeliverable(loss: &Loss<'_>, plan: &Plan, at: Timestamp) -> Vec<Notice> {
-    let lost = loss.notice;
+pub(crate) fn undeliverable(failed: &Loss<'_>, plan: &Plan, at: Timestamp) -> Vec<Notice> {
+    let lost = failed.notice;
     if lost.message.event == NoticeEvent::NoticeUndeliverable {
         return Vec::new(); // Or two dead servers would complain about each other for ever.
     }
     let event = NoticeEvent::NoticeUndeliverable;
-    let on = match loss.dead {
-        [] => format!("on {}", loss.channel),
-        dead => format!("on {} and {}, the last", dead.join(", "), loss.channel),
+    let on = match failed.dead {
+        [] => format!("on {}", failed.channel),
+        dead => format!("on {} and {}, the last", dead.join(", "), failed.channel),
     };
     let said = std::iter::once(format!("What it said: {}", lost.message.summary));
     let message = Message {
@@ -105,7 +105,7 @@ pub(crate) fn undeliverable(loss: &Loss<'_>, plan: &Plan, at: Timestamp) -> Vec<
             "\"{}\" did not reach {} {on}: {}",
             lost.message.event.title(),
             lost.contact,
-            loss.why
+            failed.why
         )),
         details: said.chain(lost.message.details.iter().cloned()).collect(),
         reason: None,
@@ -116,15 +116,15 @@ pub(crate) fn undeliverable(loss: &Loss<'_>, plan: &Plan, at: Timestamp) -> Vec<
     let told = plan.contacts.iter().enumerate().filter_map(|(place, contact)| {
         let own = contact.name == lost.contact;
         let channels: Vec<String> = if own {
-            let works = |label: &&String| *label != loss.channel && !loss.dead.contains(*label);
+            let works = |label: &&String| *label != failed.channel && !failed.dead.contains(*label);
             contact.channels.iter().filter(works).cloned().collect()
-        } else if loss.nobody_reached && !loss.acknowledged && wanted(contact) {
+        } else if failed.nobody_reached && !failed.acknowledged && wanted(contact) {
             contact.channels.clone()
         } else {
             Vec::new()
         };
         (!channels.is_empty()).then(|| Notice {
-            id: format!("{}.undeliverable.{place}.{}", lost.id, loss.channel.replace(' ', "-")),
+            id: format!("{}.undeliverable.{place}.{}", lost.id, failed.channel.replace(' ', "-")),
             contact: contact.name.clone(),
             channels,
             at,

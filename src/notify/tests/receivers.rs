@@ -49,12 +49,12 @@ impl Receiver {
         let got = Arc::clone(&ids);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
-            let mut talks = JoinSet::new();
+            let mut connections = JoinSet::new();
             for number in 0.. {
                 let (stream, _) = listener.accept().await.unwrap();
                 let does = does.get(number).copied().unwrap_or(TAKEN);
                 let got = Arc::clone(&got);
-                talks.spawn(async move { drop(talk(stream, does, &got).await) });
+                connections.spawn(async move { drop(talk(stream, does, &got).await) });
             }
         });
         Self { url, ids, _tasks: tasks }

@@ -53,14 +53,14 @@ impl Server {
         let (got, count) = (Arc::clone(&mails), Arc::clone(&connections));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
-            let mut talks = JoinSet::new();
+            let mut open = JoinSet::new();
             for number in 0.. {
                 let (stream, _) = listener.accept().await.unwrap();
                 *count.lock().unwrap() += 1;
                 let does = does.get(number).copied().unwrap_or(Does::Takes);
                 let got = Arc::clone(&got);
                 // A client that leaves in the middle is what some of these are about.
-                talks.spawn(async move { drop(talk(stream, does, got).await) });
+                open.spawn(async move { drop(talk(stream, does, got).await) });
             }
         });
         Self { port, mails, connections, _tasks: tasks }

@@ -172,7 +172,9 @@ fn an_escalation_is_ended_after_the_window_too() {
     assert!(entries.iter().all(|entry| entry.window.as_ref() == Some(&incident)), "{entries:?}");
     assert_eq!(entries.len(), 1 + waiting(&world));
     let mut state = world.state.clone();
-    entries.iter().for_each(|entry| state.apply(entry));
+    for entry in &entries {
+        state.apply(entry);
+    }
     assert!(state.owed.iter().all(|owed| owed.notice.contact != "Emergency"));
     let refused = acknowledge(&state, world.now).expect_err("there is nothing left");
     assert!(refused.message.starts_with("no window is open"), "{refused}");
@@ -181,10 +183,14 @@ fn an_escalation_is_ended_after_the_window_too() {
     let mut state = world.state.clone();
     let due = vec![DueOpening { at: world.now, missed: false }];
     let opened = decide(&state, &plan, world.now, Event::Pulse { due }).expect("never refused");
-    opened.iter().for_each(|entry| state.apply(entry));
+    for entry in &opened {
+        state.apply(entry);
+    }
     let entries = acknowledge(&state, world.now).expect("the incident before");
     assert!(entries.iter().all(|entry| entry.window.as_ref() == Some(&incident)), "{entries:?}");
-    entries.iter().for_each(|entry| state.apply(entry));
+    for entry in &entries {
+        state.apply(entry);
+    }
     assert_eq!(state.window.as_ref().expect("open").acknowledged, None);
     let refused = acknowledge(&state, world.now).expect_err("the open one has none");
     assert!(refused.message.ends_with("has no incident"), "{refused}");
@@ -294,16 +300,15 @@ fn setups() -> impl Strategy<Value = Setup> {
 /// What was escalated, and what was not: of each notice that has an end on all channels.
 fn check_escalation(world: &World) {
     let is_dead = |contact: &str, channel: &str| world.setup.dead.contains(&format!("{contact}/{channel}").as_str());
-    let ended: BTreeSet<(&str, &str)> = world
-        .journal
-        .iter()
-        .filter_map(|entry| match &entry.record {
-            Record::NoticeDelivered { notice, channel } | Record::NoticeDead { notice, channel, .. } => {
-                Some((notice.as_str(), channel.as_str()))
-            }
-            _ => None,
-        })
-        .collect();
+    let ended = world.journal.iter().filter_map(|entry| {
+        if let Record::NoticeDelivered { notice, channel } | Record::NoticeDead { notice, channel, .. } = &entry.record
+        {
+            Some((notice.as_str(), channel.as_str()))
+        } else {
+            None
+        }
+    });
+    let ended: BTreeSet<(&str, &str)> = ended.collect();
     let acknowledged = world.count(|record| matches!(record, Record::Acknowledged { .. })) > 0;
     let lost = world.notices().filter(|one| one.message.event != NoticeEvent::NoticeUndeliverable);
     for one in lost.filter(|one| one.channels.iter().all(|channel| ended.contains(&(&one.id, channel)))) {
