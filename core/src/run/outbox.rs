@@ -1,7 +1,7 @@
 //! What is owed, in which order, and what follows when it cannot be delivered.
 //!
 //! The outbox is the part of the state that notices make: owed from the record that causes them on, until each channel
-//! has an end. Who is told what is in [`notice`](crate::notice); how often a delivery is tried is the shell's business.
+//! has an end. Who is told what is in [`notice`]; how often a delivery is tried is the shell's business.
 //!
 //! * On a channel a contact's notices go out one by one, in the order in which they became owed. One that is held back
 //!   holds up those behind it.
