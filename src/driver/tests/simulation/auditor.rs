@@ -110,14 +110,16 @@ impl Seen {
         if entry.seq != state.seq + 1 {
             return Err("a gap");
         }
-        let of_a_notice = matches!(
+        let may_follow = matches!(
             entry.record,
             Record::NoticeOwed { .. }
                 | Record::NoticeDelivered { .. }
                 | Record::NoticeDead { .. }
                 | Record::NoticeCancelled { .. }
+                // Of a settled window's escalations.
+                | Record::Acknowledged { .. }
         );
-        if !of_a_notice && self.settled.contains(window) {
+        if !may_follow && self.settled.contains(window) {
             return Err("the window is settled");
         }
         match &entry.record {
