@@ -40,8 +40,8 @@ fn ask_for_a_window(stage: &Stage) {
 #[track_caller]
 fn wait_for_a_true_end(stage: &Stage, point: &str) {
     eventually(&format!("{point}: the window is over"), || match stage.window_state() {
-        Some(state) if is_over(&state) => Ok(()),
-        state => Err(state),
+        Some(now) if is_over(&now) => Ok(()),
+        now => Err(now),
     });
     let records = stage.records();
     let story = steps(&records);

@@ -231,7 +231,9 @@ impl Journal for Auditor {
         let (fails, written) = (inner.rng.random_bool(failing), inner.rng.random_bool(0.3));
         if !fails || written {
             self.entries.append(entries)?;
-            entries.iter().for_each(|entry| inner.take(entry));
+            for entry in entries {
+                inner.take(entry);
+            }
         }
         if fails {
             inner.failures += 1;
