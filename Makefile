@@ -47,9 +47,9 @@ docs:
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --workspace --no-deps --document-private-items --locked
 
 scripts:
-	shellcheck tools/* .ci/run config/demo/*.sh
+	shellcheck tools/* .ci/run config/demo/*.sh config/scripts/*.sh
 
-# Containers seldom have systemd; its files are checked where it is.
+# Needs systemd's programs, and none that runs.
 systemd-units:
 	@tools/check-units
 
@@ -74,6 +74,8 @@ install:
 	install -D -m 0644 config/demo.toml $(DESTDIR)$(docdir)/demo.toml
 	install -D -m 0644 -t $(DESTDIR)$(docdir)/examples config/examples/*.toml
 	install -D -m 0644 -t $(DESTDIR)$(docdir)/examples/rollback-emergency config/examples/rollback-emergency/*.*
+	install -D -m 0644 -t $(DESTDIR)$(docdir)/examples/run-unit systemd/rollbackd-run@.service systemd/rollbackd-run.rules
+	install -D -m 0755 -t $(DESTDIR)$(docdir)/examples/run-unit config/scripts/run-unit.sh
 
 clean:
 	$(CARGO) clean
