@@ -13,6 +13,7 @@ pub mod exit;
 mod follow;
 mod guard;
 mod history;
+mod journal;
 mod notify;
 mod output;
 mod place;
@@ -91,6 +92,9 @@ enum Command {
     Verify(verify::Arguments),
     /// List the windows and their outcomes
     History(Json),
+    /// Look into the journal; changes nothing, also when it is damaged
+    #[command(subcommand)]
+    Journal(journal::Verb),
     /// Tell what happened in a window, with evidence
     Report(report::Arguments),
     /// Run today's rules over recorded samples: when would they have fired?
@@ -150,6 +154,7 @@ async fn dispatch(cli: Cli, terminal: &mut Terminal) -> anyhow::Result<Exit> {
         Command::Ack(why) => control::acknowledge(config, why, terminal).await,
         Command::Verify(arguments) => verify::run(config, arguments, terminal).await,
         Command::History(json) => history::run(config, json, terminal).await,
+        Command::Journal(verb) => journal::run(config, verb, terminal).await,
         Command::Report(arguments) => report::run(config, arguments, terminal).await,
         Command::Replay(arguments) => replay::run(config, arguments, terminal).await,
         Command::Undo(arguments) => undo::run(config, arguments, terminal).await,

@@ -17,7 +17,8 @@ use super::output::say;
 use crate::clock::Stopwatch;
 use crate::config;
 use crate::journal::redb::RedbJournal;
-use crate::journal::{Journal, OpenError};
+use crate::journal::redb::reading::{self, Reading};
+use crate::journal::{Journal, OpenError, retention};
 
 /// How long somebody who only looks may have the journal …
 const A_MOMENT: Duration = Duration::from_secs(2);
@@ -85,9 +86,17 @@ pub(super) fn load(path: &Path) -> Result<config::model::Config, Stop> {
 /// The journal, for as long as this process works with it.
 pub(super) fn open_journal(state_dir: &Path) -> Result<(Arc<dyn Journal>, Vec<Entry>), Stop> {
     match patiently(|| RedbJournal::open(state_dir)) {
-        Ok((journal, entries)) => Ok((Arc::new(journal), entries)),
+        Ok((journal, mut entries)) => {
+            retention::at_start(&journal, &mut entries, retention::KEPT);
+            Ok((Arc::new(journal), entries))
+        }
         Err(error) => Err(Stop::new(refusal(&error), error.to_string())),
     }
+}
+
+/// What the journal's file holds, with nothing changed, for when no daemon answers.
+pub(super) fn look(state_dir: &Path) -> Result<Reading, OpenError> {
+    patiently(|| reading::read(state_dir))
 }
 
 /// The state that records make.
@@ -96,11 +105,12 @@ pub(super) fn state_of(entries: &[Entry]) -> State {
 }
 
 fn read_journal(state_dir: &Path) -> Result<Vec<Entry>, Stop> {
-    match patiently(|| RedbJournal::open_existing(state_dir)) {
-        Ok((_, entries)) => Ok(entries),
-        Err(OpenError::Absent { .. }) => Ok(Vec::new()),
-        Err(error) => Err(Stop::new(refusal(&error), error.to_string())),
-    }
+    let trouble = match look(state_dir).map(Reading::entries) {
+        Ok((entries, None)) => return Ok(entries),
+        Err(OpenError::Absent { .. }) => return Ok(Vec::new()),
+        Ok((_, Some(trouble))) | Err(trouble) => trouble,
+    };
+    Err(Stop::new(refusal(&trouble), trouble.to_string()))
 }
 
 /// Who only looks, while no daemon runs, has the journal for a moment; a daemon keeps it.
@@ -115,9 +125,9 @@ fn patiently<T>(open: impl Fn() -> Result<T, OpenError>) -> Result<T, OpenError>
 }
 
 /// What is held by another process is not available; a damaged journal is a failure.
-const fn refusal(error: &OpenError) -> Exit {
+pub(super) const fn refusal(error: &OpenError) -> Exit {
     match error {
         OpenError::Held { .. } | OpenError::Absent { .. } => Exit::Unavailable,
-        OpenError::Damaged { .. } | OpenError::Storage { .. } => Exit::Failed,
+        OpenError::Damaged { .. } | OpenError::Newer { .. } | OpenError::Storage { .. } => Exit::Failed,
     }
 }

@@ -291,6 +291,123 @@ async fn without_a_daemon_the_journal_is_read() {
     assert!(text.contains(&format!("{WINDOW}  refused")) && text.contains("nobody watches"), "{text}");
 }
 
+/// A journal with a window that was refused, closed.
+fn journal_of_a_window(state_dir: &Path) -> Vec<Entry> {
+    let entry = |seq, clock, window: Option<&str>, record| Entry {
+        seq,
+        at: at(clock),
+        window: window.map(str::to_owned),
+        record,
+    };
+    let opened = Record::WindowOpened {
+        id: WINDOW.to_owned(),
+        origin: Origin::Schedule,
+        opening: Some(at("02:00:00")),
+        ends_at: at("03:00:00"),
+        plan: Arc::new(fixture::plan()),
+    };
+    let settled = Record::WindowSettled { outcome: WindowOutcome::Refused, detail: "no room for a backup".to_owned() };
+    let entries = vec![
+        entry(1, "01:00:00", None, Record::Started { version: "0.1.0".to_owned() }),
+        entry(2, "02:00:00", Some(WINDOW), opened),
+        entry(3, "02:00:09", Some(WINDOW), settled),
+    ];
+    let (journal, _) = RedbJournal::open(state_dir).expect("a journal");
+    journal.append(&entries).expect("written");
+    entries
+}
+
+#[tokio::test]
+async fn the_journal_is_shown_exported_and_verified_from_its_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (ended, _) = rollbackd(directory.path(), &["journal", "show"]).await;
+    assert_eq!(ended.expect_err("there is none").0, Exit::Unavailable);
+    let entries = journal_of_a_window(directory.path());
+    let file = directory.path().join("journal.redb");
+    let before = std::fs::read(&file).expect("a file");
+
+    let (ended, text) = rollbackd(directory.path(), &["journal", "show"]).await;
+    assert_eq!(ended, Ok(Exit::Done));
+    assert_eq!(
+        text,
+        "     1  2026-11-22 01:00:00  rollbackd 0.1.0 started and read the journal
+     2  2026-11-22 02:00:00  window shop-20261122T020000Z opened by the schedul…
+     3  2026-11-22 02:00:09  the window was refused, nothing was changed: no ro…
+"
+    );
+    let (_, text) = rollbackd(directory.path(), &["journal", "show", "--json", "--window", WINDOW]).await;
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!((lines.len(), &lines[0]["seq"], &lines[0]["at"]), (2, &2.into(), &"2026-11-22T02:00:00.000Z".into()));
+    assert_eq!(lines[1]["record"]["type"], "window_settled");
+    let (ended, _) = rollbackd(directory.path(), &["journal", "show", "--window", "shop-1"]).await;
+    assert!(ended.expect_err("no such window").1.contains("no record of a window `shop-1`"));
+
+    let (ended, text) = rollbackd(directory.path(), &["journal", "export"]).await;
+    assert_eq!(ended, Ok(Exit::Done));
+    let read: Vec<Entry> =
+        (1..).zip(text.lines()).map(|(seq, line)| crate::journal::format::parse(seq, line).expect("a line")).collect();
+    assert_eq!(read, entries);
+
+    let (ended, text) = rollbackd(directory.path(), &["journal", "verify"]).await;
+    assert_eq!(ended, Ok(Exit::Done));
+    for part in ["journal.redb: whole", "records   3 (1 to 3)", "formats   1", "windows   1 settled", "0 notices owed"]
+    {
+        assert!(text.contains(part), "{text}");
+    }
+    assert_eq!(std::fs::read(&file).expect("a file"), before, "nothing is written");
+}
+
+#[tokio::test]
+async fn a_journal_that_does_not_follow_or_is_damaged_is_found_out() {
+    let directory = tempfile::tempdir().expect("a directory");
+    journal_of_a_window(directory.path());
+    let settled = Record::WindowSettled { outcome: WindowOutcome::Passed, detail: String::new() };
+    let (journal, _) = RedbJournal::open(directory.path()).expect("a journal");
+    journal.append(&[Entry { seq: 4, at: at("04:00:00"), window: None, record: settled }]).expect("written");
+    drop(journal);
+    let (ended, text) = rollbackd(directory.path(), &["journal", "verify", "--json"]).await;
+    assert_eq!(ended, Ok(Exit::Failed));
+    let answer: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!((&answer["ok"], &answer["records"], &answer["source"]), (&false.into(), &4.into(), &"file".into()));
+    let problem = answer["problems"][0].as_str().expect("a problem");
+    assert!(problem.starts_with("record 4 does not follow"), "{problem}");
+
+    let file = directory.path().join("journal.redb");
+    let mut bytes = std::fs::read(&file).expect("a file");
+    let at = bytes.windows(20).rposition(|part| part == b"no room for a backup").expect("it is there");
+    bytes[at] = b'N';
+    std::fs::write(&file, &bytes).expect("written");
+    for verb in ["show", "export"] {
+        let (ended, text) = rollbackd(directory.path(), &["journal", verb]).await;
+        let (exit, message) = ended.expect_err("it is damaged");
+        assert_eq!(exit, Exit::Failed);
+        assert!(message.contains("is damaged") && message.contains("mv "), "{message}");
+        assert_eq!(text.lines().count(), 2, "what is before it: {text}");
+    }
+    let (ended, text) = rollbackd(directory.path(), &["journal", "verify"]).await;
+    assert_eq!(ended, Ok(Exit::Failed));
+    assert!(
+        text.contains("NOT WHOLE") && text.contains("records   2 (1 to 2)") && text.contains("is damaged"),
+        "{text}"
+    );
+    assert_eq!(std::fs::read(&file).expect("a file"), bytes, "nothing is written");
+}
+
+#[tokio::test]
+async fn the_journal_of_a_running_daemon_is_asked_for() {
+    let server = serve(fixture::rolling_back(clock::now()), None).await;
+    let state_dir = server.directory.path();
+    let (ended, text) = rollbackd(state_dir, &["journal", "show", "--window", WINDOW]).await;
+    assert_eq!(ended, Ok(Exit::Done));
+    assert_eq!(text.lines().count(), 3, "{text}");
+    let (ended, text) = rollbackd(state_dir, &["journal", "export"]).await;
+    assert_eq!(ended, Ok(Exit::Done));
+    assert_eq!(text.lines().count(), 3, "{text}");
+    let (ended, text) = rollbackd(state_dir, &["journal", "verify"]).await;
+    assert_eq!(ended, Ok(Exit::Done), "{text}");
+    assert!(text.contains("by the running daemon") && text.contains(&format!("{WINDOW} is open")), "{text}");
+}
+
 #[tokio::test]
 async fn a_configuration_that_is_not_there_is_78() {
     let cli = Cli::try_parse_from(["rollbackd", "-c", "/nowhere/rollbackd.toml", "status"]).expect("right usage");

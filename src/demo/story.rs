@@ -217,7 +217,8 @@ fn told(record: &Record, plan: Option<&Plan>) -> Option<(Tone, String)> {
             };
             (tone, format!("{word}: {detail}"))
         }
-        Record::Started { .. }
+        Record::Condensed { .. }
+        | Record::Started { .. }
         | Record::OpeningMissed { .. }
         | Record::ClockMoved { .. }
         | Record::StepStarted { .. }

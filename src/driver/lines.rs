@@ -43,7 +43,8 @@ pub(super) fn log(entry: &Entry) {
         Record::NoticeOwed { .. } | Record::NoticeDelivered { .. } | Record::NoticeCancelled { .. } => {
             tracing::debug!(target: RECORDS, event = kind, window, seq = entry.seq, "recorded");
         }
-        Record::Started { .. }
+        Record::Condensed { .. }
+        | Record::Started { .. }
         | Record::OpeningMissed { .. }
         | Record::WindowOpened { .. }
         | Record::ProcessStarted { .. }

@@ -17,6 +17,7 @@ mod clocks;
 pub mod effects;
 mod lines;
 mod recording;
+mod records;
 pub mod snapshot;
 pub mod world;
 mod writing;
@@ -433,16 +434,8 @@ impl Driver {
                     tracing::debug!(event = "request.unheard", "nobody waits for the answer any more");
                 }
             }
-            Call::Records { window, reply } => {
-                let journal = Arc::clone(&self.parts.journal);
-                self.effects.track(async move {
-                    let read = tokio::task::spawn_blocking(move || records(journal.as_ref(), window.as_deref())).await;
-                    let answer = read.unwrap_or_else(|error| Err(error.to_string()));
-                    if reply.send(answer).is_err() {
-                        tracing::debug!(event = "request.unheard", "nobody waits for the records any more");
-                    }
-                });
-            }
+            Call::Records { window, reply } => self.read_records(window, reply),
+            Call::Lines { from, reply } => self.read_lines(from, reply),
         }
     }
 
@@ -462,6 +455,7 @@ impl Driver {
             match self.append(&entries).await {
                 Written::Yes => {
                     self.take(&entries);
+                    self.let_go(&entries).await;
                     return Ok(());
                 }
                 Written::No => {}
@@ -523,16 +517,6 @@ impl Driver {
         self.show = Show::Nothing;
         self.shown_at = Instant::now();
     }
-}
-
-/// The records of a window, or all of them.
-///
-/// # Errors
-/// Why the journal cannot be read, for people.
-pub fn records(journal: &dyn Journal, window: Option<&str>) -> Result<Vec<Entry>, String> {
-    let entries = journal.read_from(1).map_err(|error| error.to_string())?;
-    let wanted = |entry: &Entry| window.is_none_or(|window| entry.window.as_deref() == Some(window));
-    Ok(entries.into_iter().filter(wanted).collect())
 }
 
 #[cfg(test)]

@@ -76,4 +76,11 @@ pub enum Call {
         /// The answer: empty when there is no such window, `Err` when the journal cannot be read.
         reply: oneshot::Sender<Result<Vec<Entry>, String>>,
     },
+    /// Read what is stored from a place on, as lines of an export: a page of them.
+    Lines {
+        /// The place.
+        from: u64,
+        /// The answer: empty behind the end, `Err` when the journal cannot be read.
+        reply: oneshot::Sender<Result<Vec<String>, String>>,
+    },
 }

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::adapters::{Adapters, Assignment, Attempted, Boxed, OtherStep};
 use crate::config::model::{Command, Config, Gate, Method, Script, Secret};
+use crate::journal::reserve::Reserve;
 use crate::notify::Sender;
 use crate::postgres::pinned::Pinned;
 use crate::process::{self, Ended, How, Marks, Orphan};
@@ -110,7 +111,24 @@ impl World {
             database.passed = false;
             database.detail = reason;
         }
+        if let Err(reason) = self.set_aside(within).await
+            && let Some(disk) = results.iter_mut().find(|check| check.name == "disk" && check.passed)
+            && disk.detail != preflight::SKIPPED
+        {
+            disk.passed = false;
+            disk.detail = reason;
+        }
         results
+    }
+
+    /// Room with which a rollback can be written down when the disk is full by then.
+    async fn set_aside(&self, within: Duration) -> Result<(), String> {
+        let reserve = Reserve::of(&self.config.state_dir);
+        let made = tokio::task::spawn_blocking(move || reserve.set_aside().map_err(|error| error.to_string()));
+        match tokio::time::timeout(within, made).await {
+            Ok(made) => made.unwrap_or_else(|error| Err(error.to_string())),
+            Err(_) => Err(format!("state_dir {}: its disk hangs", self.config.state_dir.display())),
+        }
     }
 
     /// What an outcome says, without the secrets that scripts and servers may have repeated.

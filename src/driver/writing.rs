@@ -65,7 +65,7 @@ impl Driver {
 
     /// Asks the journal on a thread of its own, and says so while it does not answer. `None`: it was asked to end, and
     /// there is still no answer.
-    async fn ask_journal<T: Send + 'static>(
+    pub(super) async fn ask_journal<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&dyn Journal) -> Result<T, String> + Send + 'static,
     ) -> Option<Result<T, String>> {
@@ -86,7 +86,7 @@ impl Driver {
         }
     }
 
-    fn journal_works(&mut self) {
+    pub(super) fn journal_works(&mut self) {
         if self.journal_error.take().is_some() {
             tracing::info!(event = "journal.recovered", "the journal can be written again");
         }

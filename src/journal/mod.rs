@@ -2,11 +2,19 @@
 //!
 //! It lives in `state_dir`, outside the database that is rolled back. Only the driver appends. [`redb`] is the
 //! one on disk; [`memory`] serves tests that count and interrupt appends. Both pass the same conformance suite.
+//!
+//! * [`format`]: one record as it is stored and exported · [`reserve`]: room for a rollback on a disk that fills up
+//! * [`retention`]: which windows are kept
 
+pub mod format;
 pub mod memory;
 pub mod redb;
+pub mod reserve;
+pub mod retention;
+#[cfg(test)]
+mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rollbackd_core::run::record::Entry;
 
@@ -23,6 +31,40 @@ pub trait Journal: Send + Sync {
     /// # Errors
     /// [`ReadError`] when the journal cannot be read.
     fn read_from(&self, seq: u64) -> Result<Vec<Entry>, ReadError>;
+
+    /// What is stored from a place on, as lines of an export: about so many bytes, and at least one line when there is one.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the journal cannot be read.
+    fn lines_from(&self, seq: u64, bytes: usize) -> Result<Vec<String>, ReadError> {
+        let (mut lines, mut sum) = (Vec::new(), 0);
+        for entry in self.read_from(seq)? {
+            if sum >= bytes {
+                break;
+            }
+            let line = format::line(&entry).map_err(|error| ReadError::Storage { reason: error.to_string() })?;
+            sum += line.len();
+            lines.push(line);
+        }
+        Ok(lines)
+    }
+
+    /// The place and size of every record.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the journal cannot be read.
+    fn sizes(&self) -> Result<Vec<(u64, usize)>, ReadError> {
+        let lines = self.lines_from(1, usize::MAX)?;
+        Ok(lines.iter().filter_map(|line| Some((format::place(line)?, line.len()))).collect())
+    }
+
+    /// Lets everything go up to this entry's place, and puts this entry there, all or nothing.
+    ///
+    /// # Errors
+    /// [`AppendError`]; nothing was changed then, as far as can be known.
+    fn condense(&self, condensed: &Entry) -> Result<(), AppendError> {
+        Err(AppendError::NoSuchPlace { seq: condensed.seq })
+    }
 }
 
 /// Why entries could not be made durable.
@@ -35,6 +77,12 @@ pub enum AppendError {
         last: u64,
         /// The entry that was to be appended.
         found: u64,
+    },
+    /// There is no entry in whose place this one could stand.
+    #[error("there is no entry {seq}")]
+    NoSuchPlace {
+        /// The place.
+        seq: u64,
     },
     /// The storage refused.
     #[error("the journal could not be written: {reason}")]
@@ -61,6 +109,17 @@ pub enum ReadError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A newer program has written it.
+    #[error(
+        "record {seq} has format {found}, and rollbackd {} reads formats up to {}: a newer rollbackd has written it",
+        env!("CARGO_PKG_VERSION"), format::VERSION
+    )]
+    Newer {
+        /// Its place.
+        seq: u64,
+        /// Its version.
+        found: u32,
+    },
 }
 
 /// Why the journal could not be opened.
@@ -81,7 +140,8 @@ pub enum OpenError {
     /// It is not what was written.
     #[error(
         "the journal {path} is damaged: {reason}. rollbackd does not act on it. A rollback may be unfinished: look \
-         at the database and at the evidence in {directory} first. Then move the journal aside (mv {path} \
+         at the database and at the evidence in {directory} first; `rollbackd journal show` and `journal export` give what can \
+         still be read. Then move the journal aside (mv {path} \
          {path}.damaged) and start again with an empty one",
         path = path.display(),
         directory = path.parent().unwrap_or(path).display()
@@ -90,6 +150,19 @@ pub enum OpenError {
         /// The journal.
         path: PathBuf,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// A newer program has written to it.
+    #[error(
+        "the journal {path} cannot be worked with: {reason}. Nothing is done, and nothing is lost: start that newer \
+         rollbackd again. To go back for good, let it bring an open window to its end (`rollbackd status`), stop it, then \
+         move the journal aside (mv {path} {path}.newer) and start this one with an empty journal",
+        path = path.display()
+    )]
+    Newer {
+        /// The journal.
+        path: PathBuf,
+        /// Both versions.
         reason: String,
     },
     /// The directory or file cannot be used.
@@ -102,6 +175,17 @@ pub enum OpenError {
     },
 }
 
+impl ReadError {
+    /// The same of a journal that is opened, with the way out.
+    pub fn at(self, path: &Path) -> OpenError {
+        let (path, reason) = (path.to_owned(), self.to_string());
+        match self {
+            Self::Storage { .. } | Self::Damaged { .. } => OpenError::Damaged { path, reason },
+            Self::Newer { .. } => OpenError::Newer { path, reason },
+        }
+    }
+}
+
 /// Checks that entries follow `last` without gaps.
 fn in_order(last: u64, entries: &[Entry]) -> Result<(), AppendError> {
     let mut last = last;
@@ -112,100 +196,4 @@ fn in_order(last: u64, entries: &[Entry]) -> Result<(), AppendError> {
         last = entry.seq;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use jiff::Timestamp;
-    use rollbackd_core::run::record::Record;
-
-    use super::memory::MemoryJournal;
-    use super::redb::RedbJournal;
-    use super::*;
-
-    fn entry(seq: u64) -> Entry {
-        let at = Timestamp::from_millisecond(1_764_000_000_123).unwrap();
-        Entry { seq, at, window: None, record: Record::Started { version: format!("v{seq}") } }
-    }
-
-    /// What every journal does.
-    fn conforms(journal: &dyn Journal) {
-        assert_eq!(journal.read_from(1).unwrap(), vec![]);
-        journal.append(&[entry(1), entry(2)]).unwrap();
-        journal.append(&[entry(3)]).unwrap();
-        journal.append(&[]).unwrap();
-        assert_eq!(journal.read_from(1).unwrap(), vec![entry(1), entry(2), entry(3)]);
-        assert_eq!(journal.read_from(3).unwrap(), vec![entry(3)]);
-        let gap = journal.append(&[entry(4), entry(6)]).unwrap_err();
-        assert!(matches!(gap, AppendError::OutOfOrder { last: 4, found: 6 }), "{gap}");
-        let again = journal.append(&[entry(3)]).unwrap_err();
-        assert!(matches!(again, AppendError::OutOfOrder { last: 3, found: 3 }), "{again}");
-        assert_eq!(journal.read_from(1).unwrap().len(), 3, "a refused append leaves nothing behind");
-    }
-
-    #[test]
-    fn memory_conforms() {
-        conforms(&MemoryJournal::default());
-    }
-
-    #[test]
-    fn redb_conforms_and_remembers() {
-        let directory = tempfile::tempdir().unwrap();
-        conforms(&RedbJournal::open(directory.path()).unwrap().0);
-        let (again, entries) = RedbJournal::open(directory.path()).unwrap();
-        assert_eq!(entries, vec![entry(1), entry(2), entry(3)]);
-        again.append(&[entry(4)]).unwrap();
-        assert_eq!(again.read_from(4).unwrap(), vec![entry(4)]);
-    }
-
-    #[test]
-    fn one_at_a_time() {
-        let directory = tempfile::tempdir().unwrap();
-        let first = RedbJournal::open(directory.path()).unwrap();
-        let second = RedbJournal::open(directory.path()).err().unwrap();
-        assert!(matches!(second, OpenError::Held { .. }), "{second}");
-        drop(first);
-        RedbJournal::open(directory.path()).unwrap();
-    }
-
-    #[test]
-    fn reading_makes_no_journal() {
-        let directory = tempfile::tempdir().unwrap();
-        let absent = RedbJournal::open_existing(directory.path()).err().unwrap();
-        assert!(matches!(absent, OpenError::Absent { .. }), "{absent}");
-        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn damage_is_refused_with_instructions() {
-        use std::os::unix::fs::FileExt;
-
-        let directory = tempfile::tempdir().unwrap();
-        let (journal, _) = RedbJournal::open(directory.path()).unwrap();
-        for seq in 1..200 {
-            journal.append(&[entry(seq)]).unwrap();
-        }
-        drop(journal);
-        let path = directory.path().join(redb::FILE);
-        let bytes = std::fs::read(&path).unwrap();
-        let needle = b"\"v77\"";
-        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
-        let copies: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(needle)).collect();
-        assert!(!copies.is_empty());
-        for at in copies {
-            file.write_all_at(b"\"v99\"", at as u64).unwrap();
-        }
-        let text = RedbJournal::open(directory.path()).err().unwrap().to_string();
-        assert!(text.contains("is damaged") && text.contains("mv "), "{text}");
-    }
-
-    #[test]
-    fn an_empty_or_foreign_file_is_damage_not_a_new_journal() {
-        for content in [&b""[..], b"not a journal at all"] {
-            let directory = tempfile::tempdir().unwrap();
-            std::fs::write(directory.path().join(redb::FILE), content).unwrap();
-            let text = RedbJournal::open(directory.path()).err().unwrap().to_string();
-            assert!(text.contains("is damaged"), "{text}");
-        }
-    }
 }

@@ -49,6 +49,8 @@ fn every_known_series_is_there_before_anything_happened() {
             r#"rollbackd_heartbeat_timestamp_seconds{plan="shop"} 0"#,
             r#"rollbackd_journal_append_duration_seconds_count{plan="shop"} 0"#,
             r#"rollbackd_journal_errors_total{plan="shop"} 0"#,
+            r#"rollbackd_heartbeat_pings_total{plan="shop",signal="start"} 0"#,
+            r#"rollbackd_heartbeat_failures_total{plan="shop",signal="fail"} 0"#,
             r#"rollbackd_window_state{plan="shop",state="needs_operator"} 0"#,
             r#"rollbackd_window_start_timestamp_seconds{plan="shop"} 0"#,
             r#"rollbackd_window_end_timestamp_seconds{plan="shop"} 0"#,
@@ -281,7 +283,7 @@ fn journal_derived_counters_survive_a_restart_and_follow_another_journal() {
 
     let mut fewer = snapshot;
     let mut state = State::default();
-    state.counts.rollbacks.insert("rule", 0);
+    state.counts.rollbacks.insert("rule".to_owned(), 0);
     fewer.state = Arc::new(state);
     new.observe(&fewer);
     assert_holds(&new, &[r#"rollbackd_rollbacks_total{plan="shop",trigger="rule"} 0"#]);

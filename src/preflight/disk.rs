@@ -6,6 +6,7 @@ use rustix::fs::{Access, access, statvfs};
 
 use super::{Answer, aside, database, together};
 use crate::config::model::Config;
+use crate::journal::reserve::{self, Reserve};
 
 /// What a window's journal, records and reports may need.
 const STATE_ROOM: u64 = 64 << 20;
@@ -24,9 +25,14 @@ fn directories(config: &Config) -> Answer {
         })
     });
     let state = state.and_then(|free| {
-        let (free, needed) = (free >> 20, STATE_ROOM >> 20);
+        // What is set aside for the journal is a part of it, and is made when the window has opened.
+        let kept = if Reserve::of(&config.state_dir).is_there() { reserve::BYTES } else { 0 };
+        let (free, needed) = (free >> 20, (STATE_ROOM - kept) >> 20);
         if free < needed {
-            Err(format!("state_dir {} has {free} MiB free: make room for {needed} MiB", config.state_dir.display()))
+            Err(format!(
+                "state_dir {} has {free} MiB free: make room for {needed} MiB, or a rollback could not be written down",
+                config.state_dir.display()
+            ))
         } else {
             Ok(format!("{free} MiB free for the journal"))
         }

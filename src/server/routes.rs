@@ -46,6 +46,7 @@ GET  /api/v1/status                  state, verdict, signals, rules, rollback
 GET  /api/v1/windows                 the windows, newest first
 GET  /api/v1/windows/{id}            one window with its records (?after=SEQ: only later ones)
 GET  /api/v1/windows/{id}/report     what happened (Accept: application/json or text/markdown)
+GET  /api/v1/journal                 the records as `rollbackd journal export` gives them, a page (?after=SEQ: the next)
 POST /api/v1/window/open             controls: {\"reason\": \"…\", \"who\": \"…\"}
      /api/v1/window/finished
      /api/v1/window/hold
@@ -82,6 +83,7 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/api/v1/status", get(status))
+        .route("/api/v1/journal", get(windows::journal))
         .route("/api/v1/windows", get(windows::list))
         .route("/api/v1/windows/{id}", get(windows::one))
         .route("/api/v1/windows/{id}/report", get(windows::report))

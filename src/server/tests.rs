@@ -23,6 +23,7 @@ use super::{Shared, control_socket, listen, routes, start};
 use crate::clock;
 use crate::config::model::Secret;
 use crate::driver::snapshot::{Call, Snapshot};
+use crate::journal::format::line;
 use crate::metrics::Metrics;
 
 /// Everything in these tests ends within this.
@@ -108,6 +109,14 @@ async fn drive(mut asked: mpsc::Receiver<Call>, tell: mpsc::Sender<Request>) {
             Call::Records { window, reply } => {
                 assert_eq!(window.as_deref(), Some(WINDOW), "only known windows are asked for");
                 drop(reply.send(Ok(records())));
+            }
+            Call::Lines { from, reply } => {
+                let lines = records()
+                    .iter()
+                    .filter(|entry| entry.seq >= from)
+                    .map(|entry| line(entry).expect("a line"))
+                    .collect();
+                drop(reply.send(Ok(lines)));
             }
         }
     }

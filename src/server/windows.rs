@@ -67,6 +67,21 @@ pub(super) async fn report(
     Ok(response)
 }
 
+/// `GET /api/v1/journal`: a page of lines; none behind the end.
+pub(super) async fn journal(
+    State(app): State<App>,
+    page: Result<Query<Page>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(page) = page.map_err(|rejection| Problem::new(StatusCode::BAD_REQUEST, rejection.body_text()))?;
+    let from = page.after.saturating_add(1);
+    let lines = app
+        .ask(|reply| Call::Lines { from, reply })
+        .await?
+        .map_err(|reason| Problem::unavailable(format!("the journal cannot be read: {reason}")))?;
+    let text: String = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], text).into_response())
+}
+
 fn row(app: &App, id: &str) -> Result<WindowRow, Problem> {
     view::history(&app.snapshot().state).into_iter().find(|row| row.id == id).ok_or_else(|| unknown(id))
 }

@@ -154,7 +154,8 @@ impl<'a> Assembly<'a> {
             Record::NoticeCancelled { notice } => {
                 self.delivery(notice, None, DeliveryState::Cancelled, entry.at, None);
             }
-            Record::Started { .. }
+            Record::Condensed { .. }
+            | Record::Started { .. }
             | Record::OpeningMissed { .. }
             | Record::ClockMoved { .. }
             | Record::WindowOpened { .. }

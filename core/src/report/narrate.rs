@@ -14,7 +14,7 @@ use crate::judge::Verdict;
 use crate::plan::{Dispose, Method, Plan, Reach, Rung, Stage, TableChoice};
 use crate::run::record::{Entry, MigrationEnd, Origin, Record, WindowOutcome};
 use crate::run::step::{Moment, Outcome, Step, StepResult};
-use crate::words::words;
+use crate::words::{counted, words};
 
 /// How much a line matters to a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -90,6 +90,12 @@ impl Narrator {
 
     fn sentence(&self, entry: &Entry) -> String {
         match &entry.record {
+            Record::Condensed { carried } => {
+                format!(
+                    "the records of {} before this are no longer kept",
+                    counted(usize::try_from(carried.windows).unwrap_or(usize::MAX), "window")
+                )
+            }
             Record::Started { version } => format!("rollbackd {version} started and read the journal"),
             Record::OpeningMissed { opening, reason } => {
                 format!("the opening of {} was left out: {reason}", rfc(*opening))
@@ -159,6 +165,7 @@ impl Narrator {
             | Record::NoticeDelivered { .. }
             | Record::NoticeCancelled { .. } => Level::Detail,
             Record::WindowOpened { .. }
+            | Record::Condensed { .. }
             | Record::WarmedUp { .. }
             | Record::RuleQuieted { .. }
             | Record::HoldEnded { .. }
@@ -285,7 +292,7 @@ pub(super) fn method(rung: &Rung) -> String {
         Method::Sql { file } => format!("runs {file} in one transaction"),
         Method::Tables(removal) => {
             let tables = match &removal.tables {
-                TableChoice::Named(names) => crate::words::counted(names.len(), "named table"),
+                TableChoice::Named(names) => counted(names.len(), "named table"),
                 TableChoice::Added => "every table that is not in the baseline".to_owned(),
                 TableChoice::Implicated => "the tables that the signals blame".to_owned(),
             };

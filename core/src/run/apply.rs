@@ -8,7 +8,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::record::{Entry, Record, WindowOutcome};
-use super::state::{Attempt, Ending, Gate, GatePosition, Hold, Owed, Phase, Proof, Rollback, Settled, State, Window};
+use super::state::{Attempt, Ending, Gate, GatePosition, Hold, Phase, Proof, Rollback, Settled, State, Window};
 use crate::judge::Verdict;
 use crate::plan::Consequence;
 
@@ -27,6 +27,7 @@ impl State {
         self.seq = entry.seq;
         self.count(&entry.record);
         match &entry.record {
+            Record::Condensed { carried } => self.take_up(carried),
             Record::Started { .. } => {
                 self.first_started_at.get_or_insert(entry.at);
                 if let Some(window) = &mut self.window {
@@ -69,18 +70,15 @@ impl State {
                 });
             }
             Record::WindowSettled { outcome, detail } => self.settle(*outcome, detail, entry.at),
-            Record::NoticeOwed { notice } => {
-                let own = |window: &&mut Window| notice.message.window.as_ref() == Some(&window.id);
+            Record::NoticeOwed { notice } => self.owe(notice),
+            Record::NoticeDelivered { notice, channel } => self.delivery_ended(notice, channel, true, entry.at),
+            Record::NoticeDead { notice, channel, .. } => self.delivery_ended(notice, channel, false, entry.at),
+            // An incident is acknowledged after its window was settled, too.
+            Record::Acknowledged { .. } => {
+                let own = |window: &&mut Window| entry.window.as_ref() == Some(&window.id);
                 if let Some(window) = self.window.as_mut().filter(own) {
-                    window.messages = window.messages.max(notice.message.sequence);
+                    window.apply(&entry.record, entry.at);
                 }
-                self.owed.push(Owed { notice: notice.clone(), open: notice.channels.clone() });
-            }
-            Record::NoticeDelivered { notice, channel } | Record::NoticeDead { notice, channel, .. } => {
-                if let Some(owed) = self.owed.iter_mut().find(|owed| owed.notice.id == *notice) {
-                    owed.open.retain(|open| open != channel);
-                }
-                self.owed.retain(|owed| !owed.open.is_empty());
             }
             Record::NoticeCancelled { notice } => self.owed.retain(|owed| owed.notice.id != *notice),
             Record::StepStarted { .. }
@@ -102,7 +100,6 @@ impl State {
             | Record::OperatorNeeded { .. }
             | Record::ResolutionStarted { .. }
             | Record::ResolutionFailed { .. }
-            | Record::Acknowledged { .. }
             | Record::PageRepeated => {
                 if let Some(window) = &mut self.window {
                     window.apply(&entry.record, entry.at);
@@ -135,12 +132,12 @@ impl State {
         let counts = &mut self.counts;
         match record {
             Record::BreachDetected { trigger } => {
-                *counts.rollbacks.entry(trigger.name()).or_default() += 1;
-                *counts.decisions.entry("rollback").or_default() += 1;
+                *counts.rollbacks.entry(trigger.name().to_owned()).or_default() += 1;
+                *counts.decisions.entry("rollback".to_owned()).or_default() += 1;
             }
             Record::RulePaged { evidence } => {
                 let decision = if evidence.then == Consequence::Freeze { "freeze" } else { "page" };
-                *counts.decisions.entry(decision).or_default() += 1;
+                *counts.decisions.entry(decision.to_owned()).or_default() += 1;
             }
             Record::WindowSettled { outcome, .. } => {
                 let decision = match outcome {
@@ -148,20 +145,21 @@ impl State {
                     WindowOutcome::Refused => "refuse",
                     WindowOutcome::Cancelled | WindowOutcome::Recovered | WindowOutcome::Abandoned => return,
                 };
-                *counts.decisions.entry(decision).or_default() += 1;
+                *counts.decisions.entry(decision.to_owned()).or_default() += 1;
             }
             Record::RungFailed { rung, .. } => {
                 let kind = self.window.as_ref().and_then(|window| window.plan.rollback.rungs.get(*rung));
                 if let Some(rung) = kind {
-                    *counts.rung_failures.entry(rung.method.kind()).or_default() += 1;
+                    *counts.rung_failures.entry(rung.method.kind().to_owned()).or_default() += 1;
                 }
             }
             Record::NoticeOwed { notice } => {
-                let key = (notice.contact.clone(), notice.message.event.as_str());
+                let key = (notice.contact.clone(), notice.message.event.as_str().to_owned());
                 *counts.notices.entry(key).or_default() += 1;
             }
             Record::NoticeDead { .. } => counts.dead_lettered += 1,
-            Record::Started { .. }
+            Record::Condensed { .. }
+            | Record::Started { .. }
             | Record::OpeningMissed { .. }
             | Record::ClockMoved { .. }
             | Record::WindowOpened { .. }
@@ -274,7 +272,8 @@ impl Window {
             Record::RungFailed { reason, .. } => {
                 self.rollback.iter_mut().for_each(|rollback| rollback.end_rung(reason, at));
             }
-            Record::Started { .. }
+            Record::Condensed { .. }
+            | Record::Started { .. }
             | Record::OpeningMissed { .. }
             | Record::ClockMoved { .. }
             | Record::WindowOpened { .. }

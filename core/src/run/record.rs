@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::condense::Carried;
 use super::step::{Outcome, Step};
 use crate::baseline::Class;
 use crate::judge::{Evidence, Level, Verdict};
@@ -28,6 +29,11 @@ pub struct Entry {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "type")]
 pub enum Record {
+    /// The records before this one are gone: their windows were settled long ago.
+    Condensed {
+        /// What is still known of them.
+        carried: Box<Carried>,
+    },
     /// The program started and read the journal.
     Started {
         /// Its version.

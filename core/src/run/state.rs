@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::record::{MigrationEnd, Origin, Process, Trigger, WindowOutcome};
 use super::step::{CheckResult, Outcome, Step};
@@ -26,8 +26,10 @@ pub struct State {
     pub last_opening: Option<Timestamp>,
     /// The window that is not settled yet.
     pub window: Option<Window>,
-    /// Settled windows, oldest first.
+    /// Settled windows whose records are kept, oldest first.
     pub history: Vec<Settled>,
+    /// How many settled windows were let go before them.
+    pub let_go: u64,
     /// The results of the verification of the last settled window that was rolled back.
     pub last_checks: Vec<CheckResult>,
     /// How it came that the last settled window ended as it did.
@@ -39,18 +41,38 @@ pub struct State {
 }
 
 /// Counts over the whole journal.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Counts {
     /// Rollbacks started, by [`Trigger::name`].
-    pub rollbacks: BTreeMap<&'static str, u64>,
+    pub rollbacks: BTreeMap<String, u64>,
     /// Rungs failed, by [`Method::kind`](crate::plan::Method::kind).
-    pub rung_failures: BTreeMap<&'static str, u64>,
+    pub rung_failures: BTreeMap<String, u64>,
     /// Notices owed, by contact and event.
-    pub notices: BTreeMap<(String, &'static str), u64>,
+    #[serde(with = "listed")]
+    pub notices: BTreeMap<(String, String), u64>,
     /// Deliveries given up.
     pub dead_lettered: u64,
     /// Decisions taken, by name: `rollback`, `page`, `freeze`, `pass`, `refuse`.
-    pub decisions: BTreeMap<&'static str, u64>,
+    pub decisions: BTreeMap<String, u64>,
+}
+
+/// A map whose keys are pairs, as JSON can hold it: `[contact, event, count]`.
+mod listed {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    type Map = BTreeMap<(String, String), u64>;
+
+    pub(super) fn serialize<S: Serializer>(map: &Map, serializer: S) -> Result<S::Ok, S::Error> {
+        let list: Vec<(&str, &str, u64)> = map.iter().map(|((one, two), count)| (&**one, &**two, *count)).collect();
+        list.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Map, D::Error> {
+        let list: Vec<(String, String, u64)> = Vec::deserialize(deserializer)?;
+        Ok(list.into_iter().map(|(one, two, count)| ((one, two), count)).collect())
+    }
 }
 
 /// A settled window.
@@ -69,7 +91,7 @@ pub struct Settled {
 }
 
 /// How it came that a window ended as it did.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ending {
     /// The plan that held for it.
     pub plan: Arc<Plan>,
@@ -80,12 +102,18 @@ pub struct Ending {
 }
 
 /// A notice and the channels on which it is still owed.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Owed {
     /// The notice.
     pub notice: Notice,
     /// Channels without an end yet.
     pub open: Vec<String>,
+    /// Channels on which it was given up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dead: Vec<String>,
+    /// Whether a channel has taken it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reached: bool,
 }
 
 /// The window that is not settled yet.

@@ -104,6 +104,10 @@ impl Journal for TestJournal {
         }
         self.entries.read_from(seq)
     }
+
+    fn condense(&self, condensed: &Entry) -> Result<(), AppendError> {
+        self.entries.condense(condensed)
+    }
 }
 
 /// Lets a hanging append go on when a test ends, so that its runtime can end too.

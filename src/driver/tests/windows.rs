@@ -1,17 +1,20 @@
 //! Whole windows: what is performed, in which order, and what is not taken for something else.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rollbackd_core::plan::Missed;
 use rollbackd_core::run::event::Ask;
-use rollbackd_core::run::record::{Record, Trigger, WindowOutcome};
+use rollbackd_core::run::record::{Entry, Origin, Record, Trigger, WindowOutcome};
+use rollbackd_core::run::state::State;
 use rollbackd_core::run::step::StepResult;
 use tokio::time::sleep;
 
 use super::outside::Does;
 use super::stage::{Stage, set_clock};
 use crate::driver::Openings;
+use crate::journal::Journal as _;
 
 const SECOND: Duration = Duration::from_secs(1);
 const BEFORE: [&str; 3] = ["preflight", "backup", "migrate"];
@@ -238,4 +241,39 @@ async fn a_clock_that_is_set_back_only_delays() {
     set_clock(-600_000);
     assert_eq!(running.settled(1).await, WindowOutcome::Passed);
     assert_eq!(stage.outside.names(), BEFORE);
+}
+
+/// Old windows are let go when one is settled, and what is known of the others stays.
+#[tokio::test(start_paused = true)]
+async fn old_windows_are_let_go_after_one_is_settled() {
+    let stage = Stage::new();
+    let plan = Arc::new(stage.plan.clone());
+    let windows = 1100_u64;
+    let records = (0..windows).flat_map(|number| {
+        let (id, at) = (format!("old-{number}"), super::stage::now());
+        let opened = Record::WindowOpened {
+            id: id.clone(),
+            origin: Origin::Schedule,
+            opening: None,
+            ends_at: at,
+            plan: Arc::clone(&plan),
+        };
+        let settled = Record::WindowSettled { outcome: WindowOutcome::Passed, detail: String::new() };
+        let entry = |seq, record| Entry { seq, at, window: Some(id.clone()), record };
+        [entry(2 * number + 1, opened), entry(2 * number + 2, settled)]
+    });
+    stage.journal.append(&records.collect::<Vec<_>>()).unwrap();
+    let mut running = stage.start();
+    let id = running.open().await;
+    assert_eq!(running.snapshots.borrow().state.history.len(), 1100);
+    let after = running.until("old windows are gone", |snapshot| snapshot.state.history.len() == 1000).await;
+    assert_eq!((after.state.let_go, after.state.history[999].id.as_str()), (101, id.as_str()));
+    assert_eq!(after.state.counts.decisions["pass"], 1101, "what was counted stays");
+    let entries = stage.journal.entries();
+    assert!(matches!(entries[0].record, Record::Condensed { .. }), "{:?}", entries[0]);
+    assert_eq!((entries[0].seq, entries[1].window.as_deref()), (202, Some("old-101")));
+    assert_eq!(running.records(Some("old-101")).await.unwrap().len(), 2);
+    assert_eq!(running.records(Some("old-100")).await.unwrap().len(), 0);
+    running.until("all is told", |snapshot| snapshot.state.owed.is_empty()).await;
+    assert_eq!(State::replay(&stage.journal.entries()), *running.snapshots.borrow().state, "so a restart finds it");
 }

@@ -11,6 +11,8 @@
 mod clocks;
 mod crash;
 mod frozen;
+mod heartbeat;
+mod journal;
 mod metrics;
 mod notices;
 mod operator;
@@ -23,6 +25,7 @@ mod secrets;
 mod start;
 mod systemd;
 mod text;
+mod volume;
 
 use std::collections::BTreeSet;
 

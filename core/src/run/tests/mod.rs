@@ -11,5 +11,6 @@ mod incidents;
 mod ladders;
 mod notices;
 mod openings;
+mod outbox;
 mod properties;
 mod windows;

@@ -12,10 +12,12 @@ use crate::baseline::{Baseline, Catalog, Difference, ObjectId, ObjectKind};
 use crate::judge::{Assessment, Verdict};
 use crate::plan::{Consequence, Method, OnCommandFailure, Plan, WindowPlan};
 use crate::run::advance::advance;
+use crate::run::condense::condensed;
 use crate::run::decide::{concerns, conclude, decide};
 use crate::run::event::{Ask, DueOpening, Event};
 use crate::run::pending::{Effect, pending};
 use crate::run::record::{Entry, Process, Record, Trigger};
+use crate::run::sound::unsound;
 use crate::run::state::{GatePosition, State};
 use crate::run::step::{Finding, Outcome, Step, StepResult};
 
@@ -295,6 +297,8 @@ fn audit(journal: &[Entry]) {
                 | Record::NoticeDelivered { .. }
                 | Record::NoticeDead { .. }
                 | Record::NoticeCancelled { .. }
+                // An escalation goes on, and is ended, after the window.
+                | Record::Acknowledged { .. }
         );
         assert!(notice || !settled.contains(window), "the window is settled: {entry:?}");
         if let Record::NoticeOwed { notice } = &entry.record {
@@ -307,6 +311,34 @@ fn audit(journal: &[Entry]) {
             assert!(rungs.iter().all(|(one, place)| *one != window || place < rung), "a rung was tried again");
             rungs.push((window, *rung));
         }
+    }
+}
+
+/// Wherever old windows are let go, the rest makes the same state, also when it is done again.
+fn condense_everywhere(journal: &[Entry]) {
+    assert_eq!(unsound(journal), None);
+    let mut again: Option<Vec<Entry>> = None;
+    for last in (1..=journal.len() as u64).step_by(journal.len() / 12 + 1) {
+        let open = State::replay(journal.iter().filter(|entry| entry.seq <= last)).window.is_some();
+        let Some(condensed) = condensed(journal, last) else {
+            assert!(open, "nothing is open after {last}");
+            continue;
+        };
+        assert!(!open, "a window is torn apart at {last}");
+        let rest = |entries: &[Entry], first: Entry| -> Vec<Entry> {
+            let after = entries.iter().filter(|entry| entry.seq > last).cloned();
+            std::iter::once(first).chain(after).collect()
+        };
+        let kept = rest(journal, condensed);
+        let mut whole = State::replay(journal);
+        whole.forget_before(last);
+        assert_eq!(State::replay(&kept), whole, "after {last}");
+        assert_eq!(unsound(&kept), None);
+        if let Some(earlier) = again {
+            let twice = crate::run::condense::condensed(&earlier, last).expect("nothing is open");
+            assert_eq!(rest(&earlier, twice), kept, "after {last}");
+        }
+        again = Some(kept);
     }
 }
 
@@ -361,6 +393,7 @@ proptest! {
         }
         prop_assert_eq!(State::replay(&journal), state);
         audit(&journal);
+        condense_everywhere(&journal);
     }
 
     #[test]

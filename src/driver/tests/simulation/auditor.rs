@@ -114,14 +114,16 @@ impl Seen {
         if entry.seq != state.seq + 1 {
             return Err("a gap");
         }
-        let of_a_notice = matches!(
+        let may_follow = matches!(
             entry.record,
             Record::NoticeOwed { .. }
                 | Record::NoticeDelivered { .. }
                 | Record::NoticeDead { .. }
                 | Record::NoticeCancelled { .. }
+                // Of a settled window's escalations.
+                | Record::Acknowledged { .. }
         );
-        if !of_a_notice && self.settled.contains(window) {
+        if !may_follow && self.settled.contains(window) {
             return Err("the window is settled");
         }
         match &entry.record {
@@ -180,7 +182,8 @@ impl Seen {
                 let Some(ended) = self.notices.get_mut(notice) else { return Err("a delivery of nothing") };
                 if ended.insert(channel.clone()) { Ok(()) } else { Err("a delivery ended twice") }
             }
-            Record::OpeningMissed { .. }
+            Record::Condensed { .. }
+            | Record::OpeningMissed { .. }
             | Record::ClockMoved { .. }
             | Record::ProcessStarted { .. }
             | Record::StepEnded { .. }
@@ -249,7 +252,9 @@ impl Journal for Auditor {
         let (fails, written) = (inner.rng.random_bool(failing), inner.rng.random_bool(0.3));
         if !fails || written {
             self.entries.append(entries)?;
-            entries.iter().for_each(|entry| inner.take(entry));
+            for entry in entries {
+                inner.take(entry);
+            }
         }
         if fails {
             inner.failures += 1;
