@@ -377,7 +377,7 @@ fn only_the_first_windows_records_count() {
 
 #[test]
 fn a_clock_that_moved_is_told() {
-    let mut narrator = narrate::Narrator::default();
+    let mut narrator = Narrator::default();
     let mut told = |by: i64, unseen: i64| {
         let [by, unseen] = [by, unseen].map(SignedDuration::from_millis);
         let record = Record::ClockMoved { by, unseen };

@@ -154,9 +154,9 @@ fn a_budget_is_spent_by_time_in_which_something_was_done() {
             core.state.apply(&entry);
         }
         if moves {
-            core.set_clock(secs(7_200))
+            core.set_clock(secs(7_200));
         } else {
-            core.sleep(secs(7_200))
+            core.sleep(secs(7_200));
         }
         let after = core.state.window.clone().and_then(|window| window.rollback).expect("a rollback");
         let (moved, waited) = (after.started_at.duration_since(before.started_at), after.waited - before.waited);
@@ -166,7 +166,7 @@ fn a_budget_is_spent_by_time_in_which_something_was_done() {
             (true, true) => assert_eq!((moved, waited, after.waiting_since), (secs(7_200), secs(0), Some(core.now))),
             // It waits on, and what it waited is added when it has its answer.
             (false, true) => {
-                assert_eq!((moved, waited, after.waiting_since), (secs(0), secs(0), Some(core.now - secs(7_200))))
+                assert_eq!((moved, waited, after.waiting_since), (secs(0), secs(0), Some(core.now - secs(7_200))));
             }
         }
     }
