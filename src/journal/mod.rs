@@ -3,7 +3,7 @@
 //! It lives in `state_dir`, outside the database that is rolled back. Only the driver appends. [`redb`] is the
 //! one on disk; [`memory`] serves tests that count and interrupt appends. Both pass the same conformance suite.
 //!
-//! * [`format`]: one record as it is stored and exported · [`reserve`]: room for a rollback on a disk that fills up
+//! * [`mod@format`]: one record as it is stored and exported · [`reserve`]: room for a rollback on a disk that fills up
 //! * [`retention`]: which windows are kept
 
 pub mod format;
