@@ -50,11 +50,13 @@ impl Orphan<'_> {
 
     /// The same, while what it prints is kept from filling the disk.
     pub async fn gone_while_kept(&self, file: &Path, within: Duration) -> bool {
-        tokio::select! {
+        let gone = tokio::select! {
             biased;
             gone = self.gone(within) => gone,
             () = output::keep_small(file) => false,
-        }
+        };
+        output::make_small(file).await;
+        gone
     }
 
     /// Ends it: TERM to its group, grace, KILL. Nothing happens when nothing of it runs.

@@ -49,7 +49,7 @@ impl Capture {
                 DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
             }
             let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
-            io::Result::Ok(Appended { path, file, cuts: 0, before: Tail::default() })
+            io::Result::Ok(Appended { path, file, cuts: 0 })
         });
         match opened.await.map_err(io::Error::other).flatten() {
             Ok(appended) => Self::File(appended),
@@ -135,52 +135,57 @@ pub(super) struct Appended {
     path: PathBuf,
     file: std::fs::File,
     cuts: u32,
-    /// The end of what was cut away last.
-    before: Tail,
 }
 
 impl Appended {
-    /// Empties a file that has grown too large. The child appends, so it goes on at the new end.
+    /// Cuts a file that has grown too large. The child appends, so it goes on at the new end.
     async fn cut_when_large(&mut self) {
         let Ok(file) = self.file.try_clone() else { return };
         let path = self.path.clone();
         let cut = tokio::task::spawn_blocking(move || cut(file, &path)).await;
-        if let Ok(Ok(Some(tail))) = cut {
+        if let Ok(Ok(true)) = cut {
             self.cuts = self.cuts.saturating_add(1);
-            self.before = tail;
         }
     }
 
-    fn tail(mut self) -> String {
+    fn tail(self) -> String {
+        let mut tail = Tail::default();
         // What cannot be read back is no evidence, and no reason to fail either.
         if let Ok(end) = read_end(&self.path) {
-            self.before.push(&end);
+            tail.push(&end);
         }
-        self.before.text()
+        tail.text()
     }
 }
 
 /// Keeps the file of a child of an earlier life from filling the disk. Never returns.
 pub(super) async fn keep_small(path: &Path) {
     loop {
-        let path = path.to_owned();
-        let cut = tokio::task::spawn_blocking(move || cut(OpenOptions::new().append(true).open(&path)?, &path)).await;
-        if let Ok(Err(error)) = cut {
-            tracing::debug!(event = "process.output", error = %error, "an output file could not be looked at");
-        }
+        make_small(path).await;
         sleep(LOOK).await;
     }
 }
 
-fn cut(mut file: std::fs::File, path: &Path) -> io::Result<Option<Tail>> {
-    if file.metadata()?.len() <= FILE_CAP {
-        return Ok(None);
+/// Cuts the file of a child of an earlier life when it has grown too large.
+pub(super) async fn make_small(path: &Path) {
+    let path = path.to_owned();
+    let cut = tokio::task::spawn_blocking(move || cut(OpenOptions::new().append(true).open(&path)?, &path)).await;
+    if let Ok(Err(error)) = cut {
+        tracing::debug!(event = "process.output", error = %error, "an output file could not be looked at");
     }
-    let mut tail = Tail::default();
-    tail.push(&read_end(path)?);
+}
+
+/// Leaves only the end of a file that has grown too large: the last lines say most, and are all that whoever asks later sees.
+fn cut(mut file: std::fs::File, path: &Path) -> io::Result<bool> {
+    if file.metadata()?.len() <= FILE_CAP {
+        return Ok(false);
+    }
+    let mut kept =
+        format!("[rollbackd emptied this file: it had passed {FILE_CAP} bytes; this was its end]\n").into_bytes();
+    kept.extend(read_end(path)?);
     file.set_len(0)?;
-    writeln!(file, "[rollbackd emptied this file: it had passed {FILE_CAP} bytes]")?;
-    Ok(Some(tail))
+    file.write_all(&kept)?;
+    Ok(true)
 }
 
 /// The end of a file.
