@@ -14,6 +14,10 @@ pub enum Point {
     BeforeEffect,
     /// A step has acted; nobody knows yet.
     AfterEffect,
+    /// A notice is about to be sent.
+    BeforeDelivery,
+    /// A notice was taken by its receiver; nobody knows yet.
+    AfterDelivery,
 }
 
 #[cfg(debug_assertions)]
@@ -30,11 +34,13 @@ mod armed {
                 Self::AfterAppend => "after_append",
                 Self::BeforeEffect => "before_effect",
                 Self::AfterEffect => "after_effect",
+                Self::BeforeDelivery => "before_delivery",
+                Self::AfterDelivery => "after_delivery",
             }
         }
     }
 
-    static PASSED: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
+    static PASSED: [AtomicU64; 6] = [const { AtomicU64::new(0) }; 6];
     static WANTED: OnceLock<Option<(String, u64)>> = OnceLock::new();
 
     fn wanted() -> Option<&'static (String, u64)> {

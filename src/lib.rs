@@ -16,6 +16,7 @@ pub mod frozen;
 #[cfg(test)]
 mod fuzz;
 pub mod gate;
+pub mod heartbeat;
 pub mod journal;
 pub mod logging;
 pub mod metrics;

@@ -22,6 +22,7 @@ use crate::config::model::{Config, SignalSource};
 use crate::driver::snapshot::{Call, Snapshot};
 use crate::driver::world::World;
 use crate::driver::{Driver, End, Inbox, Openings, Parts};
+use crate::heartbeat::Heartbeat;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::postgres::pinned::Pinned;
@@ -95,6 +96,7 @@ impl Runtime {
         let (calls, called) = mpsc::channel(64);
         let (pulsing, pulses) = mpsc::channel(1);
         let (read, readings) = mpsc::channel(1024);
+        let heard = Arc::clone(&metrics);
         let shared = server::Shared {
             snapshots: snapshots.clone(),
             calls: calls.clone(),
@@ -108,6 +110,10 @@ impl Runtime {
         tracker.spawn(keep_sessions(pinned.clone(), snapshots.clone()));
         tracker.spawn(pinned.clone().tend(services.clone()));
         tracker.spawn(watch_database(pinned, database_seen, services.clone()));
+        if let Some(heartbeat) = &config.heartbeat {
+            let heartbeat = Heartbeat::new(heartbeat, heard).map_err(|reason| anyhow!(reason))?;
+            tracker.spawn(heartbeat.follow(snapshots.clone(), services.clone()));
+        }
         if used != Use::Foreground {
             tracker.spawn(systemd::follow(snapshots.clone(), services.clone()));
             let alarm = Alarm::start(pulsing).await.context("the alarm clock cannot be started")?;

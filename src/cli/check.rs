@@ -13,6 +13,8 @@ use super::checks::{CheckLine, table};
 use super::output::{self, Terminal};
 use super::{Exit, Json};
 use crate::config;
+use crate::heartbeat;
+use crate::notify;
 use crate::preflight::{self, Expiring};
 
 /// Time for all preflight checks.
@@ -35,6 +37,25 @@ struct Answer {
     warnings: Value,
     checks: Vec<CheckLine>,
     certificates: Vec<CertificateLine>,
+    heartbeat: Option<HeartbeatLine>,
+}
+
+/// Whether the dead-man's switch can be reached: `{server, reachable, detail}`. No window is refused because of it.
+#[derive(Debug, Serialize)]
+struct HeartbeatLine {
+    server: String,
+    reachable: bool,
+    detail: String,
+}
+
+impl From<notify::Reached> for HeartbeatLine {
+    fn from((server, reached): notify::Reached) -> Self {
+        let detail = match &reached {
+            Ok(()) => "accepts connections; nothing was said to it".to_owned(),
+            Err(reason) => format!("cannot be reached: {reason}"),
+        };
+        Self { server, reachable: reached.is_ok(), detail }
+    }
 }
 
 /// A certificate that expires soon: `{signal, expires_at, detail}`.
@@ -58,6 +79,7 @@ pub(super) async fn run(path: &Path, arguments: Arguments, terminal: &mut Termin
                     warnings: none,
                     checks: Vec::new(),
                     certificates: Vec::new(),
+                    heartbeat: None,
                 };
                 terminal.print_json(&answer)?;
             } else {
@@ -67,18 +89,20 @@ pub(super) async fn run(path: &Path, arguments: Arguments, terminal: &mut Termin
         }
     };
     let config = loaded.config;
-    let (checks, certificates) = if arguments.online {
-        tokio::join!(preflight::run(&config, ONLINE), preflight::expiring(&config))
+    let (checks, certificates, reached) = if arguments.online {
+        tokio::join!(preflight::run(&config, ONLINE), preflight::expiring(&config), heartbeat::reach(&config))
     } else {
-        (Vec::new(), Vec::new())
+        (Vec::new(), Vec::new(), None)
     };
+    let heartbeat = reached.map(HeartbeatLine::from);
     let exit = if checks.iter().all(|check| check.passed) { Exit::Done } else { Exit::Failed };
     let views: Vec<CheckLine> = checks.iter().map(CheckLine::from).collect();
     if json {
         let problems = Value::Array(Vec::new());
         let line = |one: Expiring| CertificateLine { signal: one.signal, expires_at: one.expires, detail: one.warning };
         let certificates = certificates.into_iter().map(line).collect();
-        let answer = Answer { valid: true, problems, warnings: loaded.warnings.to_json(), checks: views, certificates };
+        let warnings = loaded.warnings.to_json();
+        let answer = Answer { valid: true, problems, warnings, checks: views, certificates, heartbeat };
         terminal.print_json(&answer)?;
         return Ok(exit);
     }
@@ -98,6 +122,10 @@ pub(super) async fn run(path: &Path, arguments: Arguments, terminal: &mut Termin
         for one in &certificates {
             let signal = output::clean(&one.signal);
             terminal.print(&format!("\nwarning: signal `{signal}`: {}\n", one.warning))?;
+        }
+        if let Some(one) = &heartbeat {
+            let kind = if one.reachable { "heartbeat" } else { "warning: the heartbeat's server" };
+            terminal.print(&format!("\n{kind} {} {}\n", one.server, one.detail))?;
         }
         let failed = views.iter().filter(|check| !check.passed).count();
         let verdict = if failed == 0 {

@@ -1,4 +1,4 @@
-//! `[[contact]]`, `[smtp]` and `[http]`: who is told, and who may ask.
+//! `[[contact]]`, `[smtp]`, `[http]` and `[heartbeat]`: who is told, who may ask, and who notices our silence.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use rollbackd_core::plan::Severity;
 
 use super::cross::Names;
 use super::database::is_this_host;
-use super::model::{Channel, Contact, Http, SigningKey, Smtp, SmtpTls};
+use super::model::{Channel, Contact, Heartbeat, Http, SigningKey, Smtp, SmtpTls};
 use super::problem::Problem;
 use super::redact::quoted;
-use super::scalar::{ANY, BOUND, seconds};
+use super::scalar::{ANY, BOUND, PACE, seconds};
 use super::section::Section;
 use super::value::Value;
 
@@ -129,6 +129,14 @@ pub(super) fn smtp(mut section: Section<'_>) -> Option<Smtp> {
     section.finish();
     let host = host?.value;
     Some(Smtp { host, port, tls, credentials: username.zip(password), from: from?, timeout })
+}
+
+/// Reads `[heartbeat]`.
+pub(super) fn heartbeat(mut section: Section<'_>) -> Option<Heartbeat> {
+    let url = section.need("url", "url = { env = \"HEARTBEAT_URL\" }", Value::secret_url);
+    let every = section.or("every", seconds(30), |value| value.duration(PACE));
+    section.finish();
+    Some(Heartbeat { url: url?, every })
 }
 
 /// Reads `[http]`.

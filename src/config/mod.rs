@@ -199,7 +199,8 @@ fn parts(mut top: Section<'_>) -> Option<Config> {
     let smtp = if smtp.is_present() { contact::smtp(smtp) } else { None };
     let http = top.child("http");
     let http = http.is_present().then(|| contact::http(http));
-    top.later("heartbeat", "leave this section out");
+    let heartbeat = top.child("heartbeat");
+    let heartbeat = if heartbeat.is_present() { contact::heartbeat(heartbeat) } else { None };
     cross::whole(&top, &written, &rules, &checks);
     top.finish();
 
@@ -223,6 +224,7 @@ fn parts(mut top: Section<'_>) -> Option<Config> {
         contacts,
         smtp,
         http,
+        heartbeat,
         runbook,
     })
 }

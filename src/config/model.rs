@@ -144,6 +144,8 @@ pub struct Config {
     pub smtp: Option<Smtp>,
     /// `[http]`; absent: no TCP listener, the control socket only.
     pub http: Option<Http>,
+    /// `[heartbeat]`.
+    pub heartbeat: Option<Heartbeat>,
     /// `runbook`: link to the team's own runbook, shown in notices.
     pub runbook: Option<String>,
 }
@@ -692,6 +694,21 @@ pub enum SmtpTls {
     StartTls,
     /// Plaintext.
     None,
+}
+
+/// `[heartbeat]`: the dead-man's switch. `Debug` does not show where it is.
+#[derive(Clone)]
+pub struct Heartbeat {
+    /// `url`; its path is its secret.
+    pub url: Address,
+    /// `every`.
+    pub every: Duration,
+}
+
+impl fmt::Debug for Heartbeat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Heartbeat").field("every", &self.every).finish_non_exhaustive()
+    }
 }
 
 /// `[http]`.

@@ -143,6 +143,15 @@ impl<'a> Value<'a> {
         self.url(&["https", "http"])
     }
 
+    /// A URL whose path is its secret.
+    pub(super) fn secret_url(self) -> Option<Address> {
+        self.hide_unless_referenced();
+        let doc = self.doc;
+        let url = self.web_url()?;
+        doc.keep(url.expose().path().trim_matches('/'));
+        Some(url)
+    }
+
     /// A table's name. `schema` is where unqualified names are looked up.
     pub(super) fn table_name(self, schema: &str) -> Option<(TableName, Text<'a>)> {
         let text = self.filled("a table's name, `table` or `schema.table`")?;

@@ -241,13 +241,6 @@ impl<'a> Section<'a> {
         first
     }
 
-    /// Reports a key that is known but not served by this version, when it is there.
-    pub(super) fn later(&mut self, key: &'static str, instead: &str) {
-        if self.has(key) {
-            self.report_later(key, instead);
-        }
-    }
-
     fn report_later(&mut self, key: &'static str, instead: &str) {
         self.settled.push(key);
         let problem = Problem::error(self.key_span(key), format!("`{key}` is not available in this version"));

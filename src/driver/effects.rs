@@ -271,7 +271,12 @@ impl Effects {
             tokio::select! {
                 biased;
                 () = control.stop.cancelled() => {}
-                result = work => send(&reports, Report::Delivered { effect, notice: id, channel, result }).await,
+                result = async {
+                    crash::point(crash::Point::BeforeDelivery);
+                    let result = work.await;
+                    crash::point(crash::Point::AfterDelivery);
+                    result
+                } => send(&reports, Report::Delivered { effect, notice: id, channel, result }).await,
             }
             control.ended.cancel();
         });

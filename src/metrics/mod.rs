@@ -134,6 +134,14 @@ impl Metrics {
         self.series.own.journal_errors.inc();
     }
 
+    /// The dead-man's switch was told something.
+    pub fn heartbeat(&self, signal: &str, heard: bool) {
+        self.series.own.heartbeat_pings.with_label_values(&[signal]).inc();
+        if !heard {
+            self.series.own.heartbeat_failures.with_label_values(&[signal]).inc();
+        }
+    }
+
     /// A step ended; `step` is one of [`Step::NAMES`](rollbackd_core::run::step::Step::NAMES).
     pub fn step_ended(&self, step: &str, took: Duration) {
         self.series.rollback.step_duration.with_label_values(&[step]).observe(took.as_secs_f64());

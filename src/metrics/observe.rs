@@ -1,5 +1,7 @@
 //! A snapshot → gauges, and the counters that are derived from the journal.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use prometheus::IntCounter;
 use rollbackd_core::plan::Plan;
@@ -113,7 +115,13 @@ fn raise(counter: &IntCounter, to: u64) {
 
 fn notices(series: &Series, state: &State) {
     series.notices.pending.set(i64::try_from(state.owed.len()).unwrap_or(i64::MAX));
-    let oldest = state.owed.iter().map(|owed| owed.notice.not_before).min();
+    // Of each channel the first: what is behind one that is held back is not late.
+    let mut channels = BTreeSet::new();
+    let first = state.owed.iter().filter(|owed| {
+        let contact = owed.notice.contact.as_str();
+        owed.open.iter().filter(|channel| channels.insert((contact, channel.as_str()))).count() > 0
+    });
+    let oldest = first.map(|owed| owed.notice.not_before).min();
     series.notices.oldest_pending.set(oldest.map_or(0.0, unix));
 }
 

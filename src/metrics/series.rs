@@ -12,6 +12,7 @@ use rollbackd_core::run::state::StateName;
 use rollbackd_core::run::step::Step;
 use rollbackd_core::sample::Reading;
 
+use crate::heartbeat::Word;
 use crate::notify::FAILURES;
 use crate::signal::http::phases::NAMES as PHASES;
 
@@ -55,6 +56,8 @@ pub(super) struct Own {
     pub(super) heartbeat: Gauge,
     pub(super) journal_append: Histogram,
     pub(super) journal_errors: IntCounter,
+    pub(super) heartbeat_pings: IntCounterVec,
+    pub(super) heartbeat_failures: IntCounterVec,
 }
 
 /// The window.
@@ -171,6 +174,10 @@ impl Series {
     pub(super) fn prepare(&self, plan: &Plan) {
         self.own.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         self.own.config_hash.set(hash_as_number(&plan.config_sha256));
+        for word in Word::ALL {
+            self.own.heartbeat_pings.with_label_values(&[word.as_str()]);
+            self.own.heartbeat_failures.with_label_values(&[word.as_str()]);
+        }
         for state in StateName::ALL {
             self.window.state.with_label_values(&[state.as_str()]);
         }
@@ -273,6 +280,16 @@ impl Own {
                 JOURNAL_BUCKETS,
             )?,
             journal_errors: make.counter("journal_errors_total", "Appends to the journal that failed.")?,
+            heartbeat_pings: make.counters(
+                "heartbeat_pings_total",
+                "Requests to the dead-man's switch, by what they say: start, well, fail.",
+                &["signal"],
+            )?,
+            heartbeat_failures: make.counters(
+                "heartbeat_failures_total",
+                "Requests to the dead-man's switch that were not answered with 2xx.",
+                &["signal"],
+            )?,
         })
     }
 }

@@ -47,6 +47,8 @@ fn every_known_series_is_there_before_anything_happened() {
             r#"rollbackd_heartbeat_timestamp_seconds{plan="shop"} 0"#,
             r#"rollbackd_journal_append_duration_seconds_count{plan="shop"} 0"#,
             r#"rollbackd_journal_errors_total{plan="shop"} 0"#,
+            r#"rollbackd_heartbeat_pings_total{plan="shop",signal="start"} 0"#,
+            r#"rollbackd_heartbeat_failures_total{plan="shop",signal="fail"} 0"#,
             r#"rollbackd_window_state{plan="shop",state="needs_operator"} 0"#,
             r#"rollbackd_window_start_timestamp_seconds{plan="shop"} 0"#,
             r#"rollbackd_window_end_timestamp_seconds{plan="shop"} 0"#,

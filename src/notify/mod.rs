@@ -107,7 +107,8 @@ impl Sender {
     }
 
     /// Delivers one notice on one of its contact's channels, and returns when the receiving server has acknowledged
-    /// it. `Err` says why it never can be delivered this way: it is refused for good, or it has expired.
+    /// it. `Err` says why it never can be delivered this way: it is refused for good, or it has expired. It is attempted
+    /// at least once.
     ///
     /// `attempted` is called after each attempt, with one of [`FAILURES`] when it failed. Dropping the future ends
     /// the delivery; an attempt that was under way may have arrived.
@@ -147,9 +148,7 @@ impl Sender {
     where
         F: Future<Output = Result<(), Failure>>,
     {
-        if retry::remaining(notice.expires_at, clock::now()).is_none() {
-            return Err("expired before it could be sent".to_owned());
-        }
+        // What expired while we were away is tried once all the same: late is better than never.
         let since = clock::Stopwatch::start();
         let mut failures = 0;
         loop {
@@ -205,6 +204,11 @@ impl Sender {
         }))
         .await
     }
+}
+
+/// Whether a server, by host and port, accepts connections.
+pub(crate) async fn reach_server(server: (String, u16)) -> Reached {
+    reach::connect(server).await
 }
 
 /// A client for a single request without credentials, with the same trust as the webhooks'.

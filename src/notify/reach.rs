@@ -32,7 +32,7 @@ pub(super) async fn webhooks(endpoints: impl Iterator<Item = &Endpoint>) -> Vec<
     join_all(servers.into_iter().map(connect)).await
 }
 
-async fn connect(server: (String, u16)) -> Reached {
+pub(super) async fn connect(server: (String, u16)) -> Reached {
     let connected = match timeout(WITHIN, TcpStream::connect((server.0.as_str(), server.1))).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(error.to_string()),

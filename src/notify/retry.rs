@@ -111,14 +111,20 @@ pub(crate) fn remaining(expires_at: Timestamp, now: Timestamp) -> Option<Duratio
     if left <= SignedDuration::ZERO { None } else { Some(left.unsigned_abs()) }
 }
 
-/// A `Retry-After` header: seconds or an HTTP date. Something else is taken as absent.
+/// The longest that a server may ask us to stay away: it may be wrong about it, and people wait for what we bring.
+pub(crate) const LONGEST_ASKED: Duration = Duration::from_secs(3600);
+
+/// A `Retry-After` header: seconds or an HTTP date, at most [`LONGEST_ASKED`]. Something else is taken as absent.
 pub(crate) fn retry_after(header: &str, now: Timestamp) -> Option<Duration> {
     let header = header.trim();
-    if let Ok(seconds) = header.parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let at = jiff::fmt::rfc2822::parse(header).ok()?.timestamp();
-    Some(remaining(at, now).unwrap_or(Duration::ZERO))
+    let asked = if !header.is_empty() && header.bytes().all(|byte| byte.is_ascii_digit()) {
+        // What does not fit into a number is a long time too.
+        Duration::from_secs(header.parse().unwrap_or(u64::MAX))
+    } else {
+        let at = jiff::fmt::rfc2822::parse(header).ok()?.timestamp();
+        remaining(at, now).unwrap_or(Duration::ZERO)
+    };
+    Some(asked.min(LONGEST_ASKED))
 }
 
 #[cfg(test)]
@@ -164,7 +170,10 @@ mod tests {
         assert_eq!(retry_after(" 0 ", now), Some(Duration::ZERO));
         assert_eq!(retry_after("Sun, 22 Nov 2026 02:15:05 GMT", now), Some(Duration::from_secs(60)));
         assert_eq!(retry_after("Sun, 22 Nov 2026 02:13:05 GMT", now), Some(Duration::ZERO));
-        for nonsense in ["", "soon", "-5", "1.5", "99999999999999999999999"] {
+        for long in ["3601", "86400", "99999999999999999999999", "Tue, 24 Nov 2026 02:13:05 GMT"] {
+            assert_eq!(retry_after(long, now), Some(LONGEST_ASKED), "{long}");
+        }
+        for nonsense in ["", "soon", "-5", "1.5", "+5"] {
             assert_eq!(retry_after(nonsense, now), None, "{nonsense}");
         }
     }

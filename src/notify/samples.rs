@@ -245,6 +245,7 @@ pub(crate) fn config(directory: &Path, channels: Vec<(String, Channel)>, smtp: O
         }],
         smtp,
         http: None,
+        heartbeat: None,
         runbook: None,
     }
 }

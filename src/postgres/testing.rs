@@ -168,6 +168,7 @@ pub(crate) fn config(database: Database, directory: PathBuf) -> Config {
         contacts: Vec::new(),
         smtp: None,
         http: None,
+        heartbeat: None,
         runbook: None,
         directory,
     }

@@ -156,7 +156,7 @@ pub(crate) fn rolling_back(now: Timestamp) -> Snapshot {
     state.counts.rollbacks.insert("rule".to_owned(), 1);
     state.counts.decisions.insert("rollback".to_owned(), 1);
     state.counts.notices.insert(("Operations".to_owned(), "rollback.started".to_owned()), 1);
-    state.owed.push(Owed { notice: notice(), open: vec!["email 1".to_owned()] });
+    state.owed.push(Owed { notice: notice(), open: vec!["email 1".to_owned()], dead: Vec::new(), reached: false });
     snapshot.state = Arc::new(state);
     snapshot.assessment.verdict = Verdict::Breached;
     if let Some(api) = snapshot.signals.first_mut() {
@@ -435,6 +435,7 @@ pub(crate) fn config(state_dir: &Path, http: Option<model::Http>) -> model::Conf
         contacts: Vec::new(),
         smtp: None,
         http,
+        heartbeat: None,
         runbook: None,
     }
 }

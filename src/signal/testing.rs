@@ -210,6 +210,7 @@ pub(crate) fn config(sources: Vec<SignalSource>, timeout: Duration) -> Config {
         contacts: Vec::new(),
         smtp: None,
         http: None,
+        heartbeat: None,
         runbook: None,
     }
 }

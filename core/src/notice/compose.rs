@@ -5,13 +5,13 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Message, MessageLinks, Notice, NoticeEvent, Reason};
 use crate::baseline::Class;
 use crate::judge::{Evidence, Verdict};
-use crate::plan::{Dispose, Method, Plan, Severity, TableChoice};
+use crate::plan::{Contact, Dispose, Method, Plan, Severity, TableChoice};
 use crate::run::apply::later;
 use crate::run::record::{Record, Trigger, WindowOutcome};
 use crate::run::state::Window;
 use crate::words::counted;
 
-/// How long a notice is worth delivering.
+/// How long a notice is worth delivering, from when it may be sent.
 const NOTICE_LIFE: SignedDuration = SignedDuration::from_hours(24);
 
 /// How many of the things that a rollback costs a message names.
@@ -69,43 +69,71 @@ pub(crate) fn owed(record: &Record, window: Option<&Window>, plan: &Plan, at: Ti
     notices
 }
 
-/// The notices that tell the other contacts that one could not be reached.
-pub(crate) fn undeliverable(lost: &Notice, channel: &str, why: &str, plan: &Plan, at: Timestamp) -> Vec<Notice> {
+/// A notice that a channel will never take.
+pub(crate) struct Loss<'a> {
+    /// The notice.
+    pub(crate) notice: &'a Notice,
+    /// The channel.
+    pub(crate) channel: &'a str,
+    /// Why not.
+    pub(crate) why: &'a str,
+    /// The contact's channels that failed before.
+    pub(crate) dead: &'a [String],
+    /// Whether it was the last of the contact's channels, and none has taken the notice.
+    pub(crate) nobody_reached: bool,
+    /// Whether somebody has taken charge of the incident.
+    pub(crate) acknowledged: bool,
+}
+
+/// Escalation: the notices that tell of one that was lost, on the contact's other channels and, when there are none left,
+/// to the other contacts.
+pub(crate) fn undeliverable(failed: &Loss<'_>, plan: &Plan, at: Timestamp) -> Vec<Notice> {
+    let lost = failed.notice;
     if lost.message.event == NoticeEvent::NoticeUndeliverable {
         return Vec::new(); // Or two dead servers would complain about each other for ever.
     }
     let event = NoticeEvent::NoticeUndeliverable;
+    let on = match failed.dead {
+        [] => format!("on {}", failed.channel),
+        dead => format!("on {} and {}, the last", dead.join(", "), failed.channel),
+    };
+    let said = std::iter::once(format!("What it said: {}", lost.message.summary));
     let message = Message {
         event,
         severity: event.severity(),
         summary: sentence(&format!(
-            "\"{}\" did not reach {} on {channel}: {why}",
+            "\"{}\" did not reach {} {on}: {}",
             lost.message.event.title(),
-            lost.contact
+            lost.contact,
+            failed.why
         )),
-        details: vec![format!("What it said: {}", lost.message.summary)],
+        details: said.chain(lost.message.details.iter().cloned()).collect(),
         reason: None,
         ..lost.message.clone()
     };
-    let others = plan.contacts.iter().enumerate().filter(|(_, contact)| {
-        contact.severity <= message.severity && (contact.name != lost.contact || contact.channels.len() > 1)
-    });
-    others
-        .filter_map(|(place, contact)| {
-            let own = contact.name == lost.contact;
-            let channels: Vec<String> =
-                contact.channels.iter().filter(|label| !own || *label != channel).cloned().collect();
-            (!channels.is_empty()).then(|| Notice {
-                id: format!("{}.undeliverable.{place}.{}", lost.id, channel.replace(' ', "-")),
-                contact: contact.name.clone(),
-                channels,
-                at,
-                not_before: at,
-                expires_at: later(at, NOTICE_LIFE),
-                message: message.clone(),
-            })
+    // Whoever wants to hear of what was lost wants to hear that it was.
+    let wanted = |contact: &Contact| contact.severity <= message.severity.max(lost.message.severity);
+    let told = plan.contacts.iter().enumerate().filter_map(|(place, contact)| {
+        let own = contact.name == lost.contact;
+        let channels: Vec<String> = if own {
+            let works = |label: &&String| *label != failed.channel && !failed.dead.contains(*label);
+            contact.channels.iter().filter(works).cloned().collect()
+        } else if failed.nobody_reached && !failed.acknowledged && wanted(contact) {
+            contact.channels.clone()
+        } else {
+            Vec::new()
+        };
+        (!channels.is_empty()).then(|| Notice {
+            id: format!("{}.undeliverable.{place}.{}", lost.id, failed.channel.replace(' ', "-")),
+            contact: contact.name.clone(),
+            channels,
+            at,
+            not_before: at,
+            expires_at: later(at, NOTICE_LIFE),
+            message: message.clone(),
         })
-        .collect()
+    });
+    told.collect()
 }
 
 fn message(draft: Draft, record: &Record, window: Option<&Window>, plan: &Plan, sequence: u64) -> Message {
@@ -146,8 +174,9 @@ fn address(message: &Message, window: Option<&Window>, plan: &Plan, at: Timestam
     let reached = plan.contacts.iter().enumerate().filter(|(_, contact)| contact.severity <= message.severity);
     reached
         .filter_map(|(place, contact)| {
-            let held_back = message.severity == Severity::Critical && contact.after.is_positive();
-            if held_back && acknowledged {
+            let critical = message.severity == Severity::Critical;
+            let held_back = if critical { contact.after } else { SignedDuration::ZERO };
+            if held_back.is_positive() && acknowledged {
                 return None;
             }
             let id = match &message.window {
@@ -159,8 +188,9 @@ fn address(message: &Message, window: Option<&Window>, plan: &Plan, at: Timestam
                 contact: contact.name.clone(),
                 channels: contact.channels.clone(),
                 at,
-                not_before: if held_back { later(at, contact.after) } else { at },
-                expires_at: later(at, NOTICE_LIFE),
+                not_before: later(at, held_back),
+                // What is held back does not expire meanwhile.
+                expires_at: later(later(at, held_back), NOTICE_LIFE),
                 message: message.clone(),
             })
         })

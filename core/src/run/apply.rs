@@ -8,7 +8,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::record::{Entry, Record, WindowOutcome};
-use super::state::{Attempt, Ending, Gate, GatePosition, Hold, Owed, Phase, Proof, Rollback, Settled, State, Window};
+use super::state::{Attempt, Ending, Gate, GatePosition, Hold, Phase, Proof, Rollback, Settled, State, Window};
 use crate::judge::Verdict;
 use crate::plan::Consequence;
 
@@ -69,18 +69,15 @@ impl State {
                 });
             }
             Record::WindowSettled { outcome, detail } => self.settle(*outcome, detail, entry.at),
-            Record::NoticeOwed { notice } => {
-                let own = |window: &&mut Window| notice.message.window.as_ref() == Some(&window.id);
+            Record::NoticeOwed { notice } => self.owe(notice),
+            Record::NoticeDelivered { notice, channel } => self.delivery_ended(notice, channel, true, entry.at),
+            Record::NoticeDead { notice, channel, .. } => self.delivery_ended(notice, channel, false, entry.at),
+            // An incident is acknowledged after its window was settled, too.
+            Record::Acknowledged { .. } => {
+                let own = |window: &&mut Window| entry.window.as_ref() == Some(&window.id);
                 if let Some(window) = self.window.as_mut().filter(own) {
-                    window.messages = window.messages.max(notice.message.sequence);
+                    window.apply(&entry.record, entry.at);
                 }
-                self.owed.push(Owed { notice: notice.clone(), open: notice.channels.clone() });
-            }
-            Record::NoticeDelivered { notice, channel } | Record::NoticeDead { notice, channel, .. } => {
-                if let Some(owed) = self.owed.iter_mut().find(|owed| owed.notice.id == *notice) {
-                    owed.open.retain(|open| open != channel);
-                }
-                self.owed.retain(|owed| !owed.open.is_empty());
             }
             Record::NoticeCancelled { notice } => self.owed.retain(|owed| owed.notice.id != *notice),
             Record::StepStarted { .. }
@@ -102,7 +99,6 @@ impl State {
             | Record::OperatorNeeded { .. }
             | Record::ResolutionStarted { .. }
             | Record::ResolutionFailed { .. }
-            | Record::Acknowledged { .. }
             | Record::PageRepeated => {
                 if let Some(window) = &mut self.window {
                     window.apply(&entry.record, entry.at);

@@ -12,6 +12,7 @@ use super::advance::{advance, warm_up_ends_at};
 use super::apply::later;
 use super::event::{Ask, DueOpening, Event, Refusal, Request};
 use super::ladder::operator;
+use super::outbox;
 use super::record::{Entry, MigrationEnd, Origin, Record, Trigger, WindowOutcome};
 use super::state::{Phase, State, Window};
 use super::step::{Outcome, Step};
@@ -22,6 +23,8 @@ use crate::window::window_id;
 
 /// A bound on the records that one event may lead to; reaching it means that [`advance`] goes round in circles.
 const RECORDS_AT_MOST: usize = 10_000;
+/// Why a request about a window is refused when there is none.
+const NO_WINDOW: &str = "no window is open; `rollbackd window open` opens one";
 
 /// The entries that follow from an event, in order; `plan` is the one that a window opened now would freeze.
 ///
@@ -95,6 +98,10 @@ impl Draft<'_> {
             (_, Some(notice)) => notice.message.window.clone(),
             (_, None) => self.state.window.as_ref().map(|window| window.id.clone()),
         };
+        self.write_about(window, record)
+    }
+
+    fn write_about(&mut self, window: Option<String>, record: Record) -> Record {
         let entry = Entry { seq: self.state.seq + 1, at: self.now, window, record };
         self.state.apply(&entry);
         self.entries.push(entry.clone());
@@ -273,22 +280,16 @@ impl Draft<'_> {
     }
 
     fn notice_settled(&mut self, notice: String, channel: String, result: Result<(), String>) {
-        let owed = self.state.owed.iter().find(|owed| owed.notice.id == notice && owed.open.contains(&channel));
-        let Some(lost) = owed.map(|owed| owed.notice.clone()) else { return };
-        match result {
-            Ok(()) => self.push(Record::NoticeDelivered { notice, channel }),
-            Err(reason) => {
-                let undeliverable = notice::compose::undeliverable(&lost, &channel, &reason, self.plan, self.now);
-                self.push(Record::NoticeDead { notice, channel, reason });
-                for notice in undeliverable {
-                    self.write(Record::NoticeOwed { notice });
-                }
-            }
+        for record in outbox::settled(&self.state, self.plan, self.now, notice, channel, result) {
+            self.write(record);
         }
     }
 
     fn requested(&mut self, request: Request) -> Result<(), Refusal> {
         let Request { who, reason, ask } = request;
+        if matches!(ask, Ask::Acknowledge) {
+            return self.acknowledged(who, reason);
+        }
         let Some(window) = &self.state.window else {
             return match ask {
                 Ask::Open { guard: true } => {
@@ -307,26 +308,31 @@ impl Draft<'_> {
                 | Ask::Rollback
                 | Ask::Approve
                 | Ask::Decline
-                | Ask::Acknowledge => refuse("no window is open; `rollbackd window open` opens one"),
+                | Ask::Acknowledge => refuse(NO_WINDOW),
             };
         };
         for record in answer(window, who, reason, &ask)? {
             self.push(record);
         }
-        if matches!(ask, Ask::Acknowledge) {
-            self.cancel_held_back();
-        }
         Ok(())
     }
 
-    /// Escalations that nobody needs any more once somebody has taken charge.
-    fn cancel_held_back(&mut self) {
-        let Some(incident) = self.state.window.as_ref().map(|window| window.id.clone()) else { return };
-        let held_back = self.state.owed.iter().map(|owed| &owed.notice);
-        let held_back = held_back.filter(|one| one.message.incident_id == incident && one.not_before > self.now);
-        for notice in held_back.map(|one| one.id.clone()).collect::<Vec<_>>() {
-            self.push(Record::NoticeCancelled { notice });
+    /// Somebody has taken charge, of the open window's incident or of one that is settled and still being escalated.
+    fn acknowledged(&mut self, who: String, reason: String) -> Result<(), Refusal> {
+        let open = self.state.window.as_ref();
+        let incident = match open.filter(|window| window.rollback.is_some()) {
+            Some(window) => window.id.clone(),
+            None => match (outbox::escalating(&self.state, self.now), open) {
+                (Some(incident), _) => incident,
+                (None, Some(window)) => return refuse(format!("window {} has no incident", window.id)),
+                (None, None) => return refuse(NO_WINDOW),
+            },
+        };
+        self.write_about(Some(incident.clone()), Record::Acknowledged { who, reason });
+        for record in outbox::end_escalations(&self.state, &incident, self.now) {
+            self.write(record);
         }
+        Ok(())
     }
 }
 
@@ -397,8 +403,7 @@ fn answer(window: &Window, who: String, reason: String, ask: &Ask) -> Result<Vec
             }
         },
         Ask::Approve | Ask::Decline => approval(window, who, reason, matches!(ask, Ask::Approve)),
-        Ask::Acknowledge if window.rollback.is_none() => refuse(format!("window {id} has no incident")),
-        Ask::Acknowledge => Ok(vec![Record::Acknowledged { who, reason }]),
+        Ask::Acknowledge => refuse(format!("window {id} has no incident")),
     }
 }
 

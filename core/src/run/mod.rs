@@ -12,6 +12,8 @@
 //!   function, so the journal replayed gives the state that was live.
 //! * [`pending`](pending::pending) says what must be under way in a state, and when to look again.
 //!
+//! What becomes of notices is in `outbox`, the rest of a window's life in `advance`, `ladder`, `proof` and `traffic`.
+//!
 //! What the steps *do* is not here; the shell performs them and reports [outcomes](step::Outcome).
 
 pub mod advance;
@@ -21,6 +23,7 @@ pub mod decide;
 pub mod event;
 mod ladder;
 pub mod manual;
+mod outbox;
 pub mod pending;
 mod progress;
 mod proof;

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::advance::{hold_ends_at, page_due_at, warm_up_ends_at};
+use super::outbox;
 use super::state::{Phase, State, Window};
 use super::step::Step;
 
@@ -50,21 +51,9 @@ pub fn pending(state: &State, now: Timestamp) -> Pending {
         effects.extend(steps.map(|running| Effect::Perform { window: window.id.clone(), number: running.number }));
         wakes.extend(window_wakes(window));
     }
-    // In order per channel: only the oldest notice of each is under way.
-    let mut busy: BTreeSet<(&str, &str)> = BTreeSet::new();
-    for owed in &state.owed {
-        for channel in &owed.open {
-            if owed.notice.not_before > now {
-                wakes.insert(owed.notice.not_before);
-            } else if busy.insert((&owed.notice.contact, channel)) {
-                effects.push(Effect::Deliver {
-                    notice: owed.notice.id.clone(),
-                    contact: owed.notice.contact.clone(),
-                    channel: channel.clone(),
-                });
-            }
-        }
-    }
+    let (deliveries, due_later) = outbox::deliveries(state, now);
+    effects.extend(deliveries);
+    wakes.extend(due_later);
     Pending { effects, wake_at: wakes.into_iter().find(|wake| *wake > now) }
 }
 

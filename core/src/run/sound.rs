@@ -37,7 +37,9 @@ fn misplaced(state: &State, entry: &Entry, is_first: bool) -> Option<String> {
         | Record::NoticeOwed { .. }
         | Record::NoticeDelivered { .. }
         | Record::NoticeDead { .. }
-        | Record::NoticeCancelled { .. } => None,
+        | Record::NoticeCancelled { .. }
+        // Notices of a window that is settled can still be answered.
+        | Record::Acknowledged { .. } => None,
         Record::WindowOpened { id, .. } => {
             open.map(|open| format!("window {id} opens while {} is not settled", open.id))
         }
@@ -70,7 +72,6 @@ fn misplaced(state: &State, entry: &Entry, is_first: bool) -> Option<String> {
         | Record::OperatorNeeded { .. }
         | Record::ResolutionStarted { .. }
         | Record::ResolutionFailed { .. }
-        | Record::Acknowledged { .. }
         | Record::PageRepeated => open_now("something happens in a window"),
     }
 }

@@ -108,6 +108,10 @@ pub struct Owed {
     pub notice: Notice,
     /// Channels without an end yet.
     pub open: Vec<String>,
+    /// Channels on which it was given up.
+    pub dead: Vec<String>,
+    /// Whether a channel has taken it.
+    pub reached: bool,
 }
 
 /// The window that is not settled yet.

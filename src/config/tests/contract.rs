@@ -302,7 +302,6 @@ fn what_is_not_in_this_version_is_said_so() {
         ));
         is_error(&text, &not_yet(&format!("`contact.webhook.format` = `{format}`")), &format!("\"{format}\""));
     }
-    is_error(&extended("[heartbeat]\nevery = \"30s\"\n"), &not_yet("`heartbeat`"), "heartbeat");
 }
 
 #[test]

@@ -43,6 +43,9 @@ fn literal_secrets_are_masked_in_the_lines_that_are_drawn() {
         "[[rollback.gate]]\nname = \"x\"\npgbouncer = { url = \"postgres://u:hunter2@h/shop\", database = \"x\" }\n",
         "[[contact]]\nrole = \"x\"\nwebhook = [{ url = \"https://h/x\", secret = \"hunter2\" }]\n",
         "[[verify]]\nkind = \"auth\"\nurl = \"x\"\nemail = \"hunter2\"\npassword = \"hunter2\"\n",
+        "[heartbeat]\nurl = \"https://hc.example/hunter2\"\nevry = \"1s\"\n",
+        "[heartbeat]\nurl = \"https://hc.example/hunter2\" # https://hc.example/hunter2\nevery = \"never\"\n",
+        "[heartbeat]\nurl = \"hc.example/hunter2\"\n",
         "secret = \"hunter2\"\n[unclosed\n",
     ] {
         silent_about_the_secret(&extended(line));

@@ -123,11 +123,16 @@ fn every_key_of_this_version_is_accepted() {
     for (name, text) in [("schema.sql", ""), ("ca.pem", ""), ("rollback.sql", "drop table pages;")] {
         std::fs::write(directory.path().join(name), text).unwrap();
     }
-    let variables = [("PATH", "/usr/bin:/bin"), ("KEY", "key"), ("WHSEC", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")];
+    let variables = [
+        ("PATH", "/usr/bin:/bin"),
+        ("KEY", "key"),
+        ("WHSEC", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+        ("PING", "https://hc.example/ping/5ecret-of-the-heartbeat"),
+    ];
     let result = read_in(directory.path(), include_str!("every_key.toml"), &variables);
     let config = result.unwrap_or_else(|problems| panic!("{problems}")).config;
     let shown = format!("{config:#?}");
-    assert!(!shown.contains("whsec_"), "{shown}");
+    assert!(!shown.contains("whsec_") && !shown.contains("5ecret"), "{shown}");
     let shown = shown.replace(&directory.path().display().to_string(), "[directory]");
     let shown = shown.replace(&config.sha256, "[sha256]");
     insta::assert_snapshot!(shown);

@@ -4,17 +4,15 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
+use super::certificate::Certificate;
 use super::{Attempts, BOUND, deliver, living, sender, sender_trusting};
 use crate::config::model::{Channel, Secret, Smtp, SmtpTls};
 use crate::notify::samples;
-use crate::notify::trust::Trust;
 
 pub(super) fn channel() -> Channel {
     Channel::Email("On call <ops@shop.example>".parse().unwrap())
@@ -72,7 +70,7 @@ impl Server {
     }
 }
 
-fn smtp(host: &str, port: u16) -> Smtp {
+pub(super) fn smtp(host: &str, port: u16) -> Smtp {
     Smtp {
         host: host.into(),
         port,
@@ -85,40 +83,6 @@ fn smtp(host: &str, port: u16) -> Smtp {
 
 fn header<'a>(mail: &'a Value, name: &str) -> Option<&'a str> {
     mail["headers"].as_array().unwrap().iter().find(|pair| pair[0] == name).map(|pair| pair[1].as_str().unwrap())
-}
-
-/// A self-signed certificate for `127.0.0.1`, its key in the same file.
-struct Certificate {
-    directory: TempDir,
-}
-
-impl Certificate {
-    async fn make() -> Self {
-        let directory = TempDir::new().unwrap();
-        let config = "[req]\ndistinguished_name=dn\nx509_extensions=ext\nprompt=no\n[dn]\nCN=mail.test\n\
-                      [ext]\nbasicConstraints=critical,CA:FALSE\nsubjectAltName=IP:127.0.0.1\n";
-        std::fs::write(directory.path().join("config"), config).unwrap();
-        let status = Command::new("openssl")
-            .current_dir(directory.path())
-            .args("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -config config".split(' '))
-            .args("-keyout pem -out certificate".split(' '))
-            .stderr(Stdio::null())
-            .status();
-        assert!(status.await.expect("openssl is installed").success());
-        let certificate = std::fs::read_to_string(directory.path().join("certificate")).unwrap();
-        let key = std::fs::read_to_string(directory.path().join("pem")).unwrap();
-        std::fs::write(directory.path().join("pem"), key + &certificate).unwrap();
-        Self { directory }
-    }
-
-    fn path(&self) -> String {
-        self.directory.path().join("pem").to_str().unwrap().to_owned()
-    }
-
-    fn trusted(&self) -> Trust {
-        let certificate = CertificateDer::from_pem_file(self.directory.path().join("certificate")).unwrap();
-        Trust::load().and(certificate)
-    }
 }
 
 #[tokio::test]

@@ -1,6 +1,10 @@
 //! Delivery to real servers over real sockets.
 
+mod certificate;
+mod exim;
 mod mail;
+mod receivers;
+mod scripted;
 mod webhook;
 
 use std::path::Path;
@@ -81,14 +85,18 @@ async fn a_channel_that_was_configured_away_is_said_so() {
 }
 
 #[tokio::test]
-async fn a_notice_that_expired_while_we_were_away_is_not_attempted() {
-    let sender = sender(webhook::channel("http://127.0.0.1:1/", None), None);
-    let attempts = Attempts::default();
+async fn a_notice_that_expired_while_we_were_away_is_tried_once() {
     let mut notice = samples::started();
     notice.expires_at = clock::now() - SignedDuration::from_secs(1);
-    let error = deliver(&sender, &notice, "webhook 1", &attempts).await.unwrap_err();
-    assert_eq!(error, "expired before it could be sent");
-    assert_eq!(attempts.count(), 0);
+    let down = sender(webhook::channel("http://127.0.0.1:1/", None), None);
+    let attempts = Attempts::default();
+    let error = deliver(&down, &notice, "webhook 1", &attempts).await.unwrap_err();
+    assert!(error.starts_with("expired after 1 attempt; last: no connection to the webhook"), "{error}");
+    assert_eq!(attempts.count(), 1);
+
+    let receiver = webhook::Receiver::answering([]).await;
+    let up = sender(webhook::channel(receiver.url(), None), None);
+    deliver(&up, &notice, "webhook 1", &Attempts::default()).await.unwrap();
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub(super) fn channel(url: &str, key: Option<&[u8]>) -> Channel {
 }
 
 /// A receiver; dropped, it is gone.
-struct Receiver {
+pub(super) struct Receiver {
     url: String,
     got: Arc<Mutex<Vec<(HeaderMap, Bytes)>>>,
     _server: JoinSet<()>,
@@ -42,7 +42,7 @@ type Shared = (Arc<Mutex<Vec<(HeaderMap, Bytes)>>>, Arc<Mutex<VecDeque<Response>
 
 impl Receiver {
     /// Gives these answers in turn, and then 204.
-    async fn answering(answers: impl IntoIterator<Item = Response>) -> Self {
+    pub(super) async fn answering(answers: impl IntoIterator<Item = Response>) -> Self {
         let got = Arc::new(Mutex::new(Vec::new()));
         let answers: Arc<Mutex<VecDeque<Response>>> = Arc::new(Mutex::new(answers.into_iter().collect()));
         let take = |State((got, answers)): State<Shared>, headers: HeaderMap, body: Bytes| async move {
@@ -55,6 +55,10 @@ impl Receiver {
         let mut server = JoinSet::new();
         server.spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { url, got, _server: server }
+    }
+
+    pub(super) fn url(&self) -> &str {
+        &self.url
     }
 
     fn got(&self) -> Vec<(HeaderMap, Bytes)> {
@@ -144,6 +148,13 @@ async fn a_server_that_asks_for_time_gets_it() {
         deliver(&sender, &samples::fresh(samples::breach()), "webhook 1", &Attempts::default()).await.unwrap();
         assert!(watch.elapsed() >= Duration::from_secs(1), "{status}: {:?}", watch.elapsed());
         assert_eq!(receiver.got().len(), 2);
+        let until = jiff::Timestamp::from_second(clock::now().as_second() + 2).unwrap();
+        let date = until.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        let receiver = Receiver::answering([answer(status, &[("retry-after", &date)])]).await;
+        let dated = super::sender(channel(&receiver.url, None), None);
+        deliver(&dated, &samples::fresh(samples::breach()), "webhook 1", &Attempts::default()).await.unwrap();
+        assert!(clock::now() >= until, "{status}: {} and not before {until}", clock::now());
+        assert_eq!(receiver.got().len(), 2);
     }
 }
 
@@ -161,7 +172,10 @@ async fn a_refusal_is_final_and_says_why() {
     for (status, label, said) in [
         (410, "status_4xx", "the webhook answered 410 Gone, which another try would not change"),
         (404, "status_4xx", "the webhook answered 404 Not Found, which another try would not change"),
+        (301, "other", "the webhook answered 301 Moved Permanently; redirects are not followed"),
         (302, "other", "the webhook answered 302 Found; redirects are not followed"),
+        (307, "other", "the webhook answered 307 Temporary Redirect; redirects are not followed"),
+        (308, "other", "the webhook answered 308 Permanent Redirect; redirects are not followed"),
     ] {
         let elsewhere = Receiver::answering([]).await;
         let receiver =

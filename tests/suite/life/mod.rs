@@ -10,6 +10,7 @@
 
 mod crash;
 mod frozen;
+mod heartbeat;
 mod journal;
 mod metrics;
 mod notices;

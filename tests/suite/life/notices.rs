@@ -1,6 +1,9 @@
 //! Receivers that are down: the window does not wait for them, and they get everything once they are up.
 
 use std::net::TcpListener;
+use std::time::Duration;
+
+use rollbackd_core::run::record::Record;
 
 use super::{End, assert_everybody_was_told, end, open};
 use crate::endings::{BREAKING, HARMLESS};
@@ -81,7 +84,7 @@ fn a_webhook_receiver_that_is_down_and_a_restart_with_notices_owed() {
     let said = {
         let watch = rollbackd::clock::Stopwatch::start();
         let output = daemon.term().expect(0);
-        assert!(watch.elapsed() < std::time::Duration::from_secs(4), "{:?}", watch.elapsed());
+        assert!(watch.elapsed() < Duration::from_secs(4), "{:?}", watch.elapsed());
         output.stderr
     };
     assert!(!said.contains("shutdown.laggard"), "{said}");
@@ -113,4 +116,96 @@ fn a_receiver_that_refuses_for_good_is_given_up_and_the_other_one_hears_of_it() 
     wait_until_all_is_delivered(&stage);
     assert!(stage.get("/metrics").unwrap().1.contains("rollbackd_notices_dead_lettered_total{plan=\"shop\"} 2"));
     daemon.term().expect(0);
+}
+
+/// A server that takes connections and says nothing, ever.
+fn mute_server() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").unwrap()
+}
+
+/// How long the rollback of the newest window took, from the breach to the proven recovery.
+fn rollback_took(stage: &Stage) -> Duration {
+    let records = stage.records();
+    let at = |wanted: fn(&Record) -> bool| records.iter().find(|entry| wanted(&entry.record)).expect("a rollback").at;
+    let from = at(|record| matches!(record, Record::BreachDetected { .. }));
+    let to = at(|record| matches!(record, Record::WindowSettled { .. }));
+    Duration::try_from(to.duration_since(from)).unwrap()
+}
+
+#[test]
+fn a_rollback_is_as_quick_when_every_channel_hangs() {
+    let run = |stage: &Stage| {
+        let daemon = stage.daemon();
+        open(stage);
+        stage.wait_for_state("recovered");
+        let took = rollback_took(stage);
+        (took, daemon)
+    };
+    let mut plain = Stage::new("plain");
+    let migration = plain.migration(BREAKING);
+    plain.plan.command(&migration);
+    let (without, daemon) = run(&plain);
+    daemon.term().expect(0);
+
+    let (mail, hook) = (mute_server(), mute_server());
+    let mut stage = Stage::new("hang");
+    let migration = stage.migration(BREAKING);
+    stage.plan.command(&migration);
+    let url = stage.hooks.url();
+    stage.plan.change(&url, &format!("http://{}/hook", hook.local_addr().unwrap()));
+    stage.plan.change("healthy_for = \"300ms\"\n", "healthy_for = \"300ms\"\nskip = [\"mail\"]\n");
+    stage.plan.mail(mail.local_addr().unwrap().port());
+    // More contacts, and each of their channels hangs.
+    for name in ["Database", "Emergency"] {
+        let contact = format!(
+            "\n[[contact]]\nrole = {name:?}\nemail = [\"a@shop.example\", \"b@shop.example\"]\n\
+             webhook = [{{ url = \"http://{}/hook\" }}]\n",
+            hook.local_addr().unwrap()
+        );
+        stage.plan.contacts.push_str(&contact);
+    }
+    let (with, daemon) = run(&stage);
+    // What hangs is given up after ten seconds or more: nothing has waited for that.
+    assert!(with < without * 2 + Duration::from_secs(2), "{with:?} with channels that hang, {without:?} without");
+    assert!(with < Duration::from_secs(9), "{with:?}");
+    assert_eq!(pending(&stage), 3 * 4, "everything is still owed");
+    stage.assert_originals_whole();
+    let watch = rollbackd::clock::Stopwatch::start();
+    daemon.term().expect(0);
+    assert!(watch.elapsed() < Duration::from_secs(4), "{:?}", watch.elapsed());
+}
+
+#[test]
+fn killed_at_each_delivery_nothing_is_lost_or_out_of_order() {
+    const POINT: &str = "ROLLBACKD_CRASH_AT";
+    const OWED: usize = 4;
+    let mut stage = Stage::new("deliver");
+    let migration = stage.migration(BREAKING);
+    stage.plan.command(&migration);
+    for (point, twice) in [("before_delivery", 0), ("after_delivery", 1)] {
+        for turn in 1..=OWED {
+            let known = stage.hooks.ids().len();
+            stage.set(POINT, format!("{point}:{turn}"));
+            let daemon = stage.daemon();
+            // It may be gone before it answers.
+            drop(stage.cli(&["window", "open", "--reason", "a test"]));
+            daemon.end().expect(128 + 9);
+            stage.set(POINT, "");
+            let daemon = stage.daemon();
+            stage.wait_for_state("recovered");
+            wait_until_all_is_delivered(&stage);
+            let ids = stage.hooks.ids().split_off(known);
+            let bodies = stage.hooks.bodies().split_off(known);
+            let mut each = ids.clone();
+            each.dedup();
+            assert_eq!(each.len(), OWED, "{point}:{turn}: {ids:?}");
+            assert_eq!(ids.len() - each.len(), twice, "{point}:{turn}: {ids:?}");
+            for pair in bodies.windows(2).zip(ids.windows(2)).filter(|(_, ids)| ids[0] == ids[1]) {
+                assert_eq!(pair.0[0], pair.0[1], "{point}:{turn}: what comes twice is the same");
+            }
+            let order: Vec<u64> = bodies.iter().map(|body| body["data"]["sequence"].as_u64().unwrap()).collect();
+            assert!(order.is_sorted(), "{point}:{turn}: {order:?}");
+            daemon.term().expect(0);
+        }
+    }
 }

@@ -10,5 +10,6 @@ mod incidents;
 mod ladders;
 mod notices;
 mod openings;
+mod outbox;
 mod properties;
 mod windows;

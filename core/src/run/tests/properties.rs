@@ -297,6 +297,8 @@ fn audit(journal: &[Entry]) {
                 | Record::NoticeDelivered { .. }
                 | Record::NoticeDead { .. }
                 | Record::NoticeCancelled { .. }
+                // An escalation goes on, and is ended, after the window.
+                | Record::Acknowledged { .. }
         );
         assert!(notice || !settled.contains(window), "the window is settled: {entry:?}");
         if let Record::NoticeOwed { notice } = &entry.record {

@@ -24,6 +24,7 @@ impl World {
             self.check_writing();
         }
         self.check_notices();
+        self.check_order();
         let runs_on = self.procs.iter().any(|proc| self.state.window.is_none() || proc.script);
         assert!(!runs_on, "something runs on: {story}");
     }
@@ -57,8 +58,24 @@ impl World {
                     notice.id,
                     self.story()
                 );
-                assert!(!open || self.state.window.is_some(), "notice {} is never delivered", notice.id);
+                let waits = open && (self.state.window.is_some() || notice.not_before > self.now);
+                assert!(!open || waits, "notice {} is never delivered", notice.id);
             }
+        }
+    }
+
+    /// On each channel notices came in the order in which they became owed, and twice only after a crash.
+    fn check_order(&self) {
+        let labels: BTreeSet<&str> = self.mailbox.iter().map(|(label, _)| label.as_str()).collect();
+        for label in labels {
+            let owed: Vec<&str> =
+                self.notices().filter(|one| label.starts_with(&one.contact)).map(|one| one.id.as_str()).collect();
+            let place = |id: &str| owed.iter().position(|one| *one == id).expect("it was owed");
+            let came: Vec<usize> =
+                self.mailbox.iter().filter(|(to, _)| to == label).map(|(_, notice)| place(notice)).collect();
+            let in_order =
+                came.windows(2).all(|pair| if self.crashed == 0 { pair[0] < pair[1] } else { pair[0] <= pair[1] });
+            assert!(in_order, "{label} got {came:?}: {}", self.story());
         }
     }
 

@@ -110,14 +110,16 @@ impl Seen {
         if entry.seq != state.seq + 1 {
             return Err("a gap");
         }
-        let of_a_notice = matches!(
+        let may_follow = matches!(
             entry.record,
             Record::NoticeOwed { .. }
                 | Record::NoticeDelivered { .. }
                 | Record::NoticeDead { .. }
                 | Record::NoticeCancelled { .. }
+                // Of a settled window's escalations.
+                | Record::Acknowledged { .. }
         );
-        if !of_a_notice && self.settled.contains(window) {
+        if !may_follow && self.settled.contains(window) {
             return Err("the window is settled");
         }
         match &entry.record {
@@ -229,7 +231,9 @@ impl Journal for Auditor {
         let (fails, written) = (inner.rng.random_bool(failing), inner.rng.random_bool(0.3));
         if !fails || written {
             self.entries.append(entries)?;
-            entries.iter().for_each(|entry| inner.take(entry));
+            for entry in entries {
+                inner.take(entry);
+            }
         }
         if fails {
             inner.failures += 1;

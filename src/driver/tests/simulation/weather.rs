@@ -143,10 +143,8 @@ impl Weather {
             let all = [Does::WorksAndFails, Does::Fails, Does::Lies, Does::TimesOut, Does::NeverAnswers];
             // A check that lies, or a look at the catalog, would leave nothing to rest on.
             let honest = matches!(step, Step::Inspect { .. } | Step::Verify { .. });
-            match all.choose(&mut rng).copied().unwrap_or(Does::Fails) {
-                Does::Lies if honest => Does::Fails,
-                does => does,
-            }
+            let does = all.choose(&mut rng).copied().unwrap_or(Does::Fails);
+            if does == Does::Lies && honest { Does::Fails } else { does }
         } else {
             Does::Works
         };
