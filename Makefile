@@ -12,12 +12,13 @@ sysusersdir = $(PREFIX)/lib/sysusers.d
 docdir = $(PREFIX)/share/doc/rollbackd
 target = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test deps fmt-check clippy docs scripts systemd-units tests bench-decisions build install clean
+.PHONY: help demo test deps fmt-check clippy docs scripts systemd-units tests fuzz bench-decisions build install clean
 .NOTPARALLEL:
 
 help:
 	@echo 'make demo     the whole story on this machine, in a throwaway PostgreSQL (ARGS=--keep, ARGS=--healthy)'
 	@echo 'make test     everything that CI checks'
+	@echo 'make fuzz     text from outside, made worse at random, for long and with 4 GB of memory (CASES=)'
 	@echo 'make bench-decisions  false rollbacks, missed faults and delays of the shipped rules (RUNS=, SEED=)'
 	@echo 'make build    the release executable, $(target)/release/rollbackd'
 	@echo 'make install  executable, systemd unit and examples, below $(DESTDIR)$(PREFIX) (PREFIX=, DESTDIR=)'
@@ -47,14 +48,20 @@ docs:
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --workspace --no-deps --document-private-items --locked
 
 scripts:
-	shellcheck tools/* .ci/run config/demo/*.sh
+	shellcheck tools/* .ci/run config/demo/*.sh config/scripts/*.sh
 
-# Containers seldom have systemd; its files are checked where it is.
+# Needs systemd's programs, and none that runs.
 systemd-units:
 	@tools/check-units
 
 tests:
 	$(CARGO) test --quiet --workspace --locked
+
+# More memory than that is a mistake. `make test` tries 256 cases of each.
+CASES ?= 20000
+fuzz:
+	$(CARGO) test --lib --locked --no-run
+	PROPTEST_CASES=$(CASES) prlimit --as=4000000000 $(CARGO) test --lib --locked -- fuzz::
 
 bench-decisions:
 	$(CARGO) bench --quiet --locked --bench decisions
@@ -74,6 +81,8 @@ install:
 	install -D -m 0644 config/demo.toml $(DESTDIR)$(docdir)/demo.toml
 	install -D -m 0644 -t $(DESTDIR)$(docdir)/examples config/examples/*.toml
 	install -D -m 0644 -t $(DESTDIR)$(docdir)/examples/rollback-emergency config/examples/rollback-emergency/*.*
+	install -D -m 0644 -t $(DESTDIR)$(docdir)/examples/run-unit systemd/rollbackd-run@.service systemd/rollbackd-run.rules
+	install -D -m 0755 -t $(DESTDIR)$(docdir)/examples/run-unit config/scripts/run-unit.sh
 
 clean:
 	$(CARGO) clean

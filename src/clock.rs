@@ -14,6 +14,12 @@ pub fn now() -> Timestamp {
     Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
 }
 
+/// How long the machine has slept since it was started.
+pub fn asleep() -> Duration {
+    let Moment { passed, with_sleep, .. } = Moment::now();
+    with_sleep.saturating_sub(passed)
+}
+
 /// What all clocks show at one moment. Only differences mean anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::alarm::Alarm;
 use crate::config::model::{Config, SignalSource};
-use crate::driver::snapshot::{Call, Snapshot};
+use crate::driver::snapshot::{Call, Renewal, Snapshot};
 use crate::driver::world::World;
 use crate::driver::{Driver, End, Inbox, Openings, Parts};
 use crate::heartbeat::Heartbeat;
@@ -36,12 +36,11 @@ const PARTING: Duration = Duration::from_secs(5);
 const DATABASE_EVERY: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(2));
 
 /// How a runtime is used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Use {
-    /// The daemon: scheduled windows too.
-    Daemon,
-    /// The daemon, on the frozen configuration of a window that is still open; ends with it.
-    UntilSettled,
+    /// The daemon: scheduled windows too. When another configuration is to be taken over, it ends as soon as no window is
+    /// open.
+    Daemon(Renewal),
     /// One window in the foreground.
     Foreground,
 }
@@ -51,6 +50,7 @@ pub struct Runtime {
     /// What can be seen.
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
     calls: mpsc::Sender<Call>,
+    renewal: watch::Sender<Renewal>,
     driver: JoinHandle<End>,
     /// Ends the driver.
     stop: CancellationToken,
@@ -79,17 +79,24 @@ impl Runtime {
         metrics.requests(requests.map(|signal| signal.name.as_str()));
         let world = World::new(Arc::clone(&config)).map_err(|reason| anyhow!(reason))?;
         let pinned = world.pinned().clone();
+        let (openings, renewal) = match used {
+            Use::Daemon(renewal) => (openings(&plan, &config)?, Some(renewal)),
+            Use::Foreground => (None, None),
+        };
+        let is_daemon = renewal.is_some();
+        let (renewal, renewed) = watch::channel(renewal.unwrap_or_default());
         let tracker = TaskTracker::new();
         let parts = Parts {
             plan: Arc::clone(&plan),
-            openings: if used == Use::Foreground { None } else { openings(&plan, &config)? },
+            openings,
             journal,
             entries,
             adapters: Arc::new(world),
             metrics: Arc::clone(&metrics),
-            until_settled: used == Use::UntilSettled,
+            renewal: renewed,
             recorder: Recorder::start(&config.state_dir, &tracker),
             clock: clock::now,
+            asleep: clock::asleep,
         };
         let (stop, services) = (CancellationToken::new(), CancellationToken::new());
         let (driver, snapshots) = Driver::new(parts, tracker.clone(), stop.clone());
@@ -103,8 +110,15 @@ impl Runtime {
             metrics,
             token: config.http.as_ref().and_then(|http| http.token.clone()),
         };
-        server::start(&config, shared, &tracker, &services).await?;
         let reader = signal::Reader::new(Arc::clone(&config)).map_err(|reason| anyhow!(reason))?;
+        let alarm = if is_daemon { Some(alarm(pulsing).await?) } else { None };
+        // Last of what may fail: nothing is left of what could not be started, and another configuration can be tried.
+        if let Err(error) = server::start(&config, shared, &tracker, &services).await {
+            if let Some(alarm) = alarm {
+                alarm.stop().await;
+            }
+            return Err(error.into());
+        }
         signal::schedule::start(Arc::new(reader), &config, &tracker, &services, read);
         let (database_seen, database) = watch::channel(Err("the database was not asked yet".to_owned()));
         tracker.spawn(keep_sessions(pinned.clone(), snapshots.clone()));
@@ -114,14 +128,19 @@ impl Runtime {
             let heartbeat = Heartbeat::new(heartbeat, heard).map_err(|reason| anyhow!(reason))?;
             tracker.spawn(heartbeat.follow(snapshots.clone(), services.clone()));
         }
-        if used != Use::Foreground {
+        if let Some(alarm) = alarm {
             tracker.spawn(systemd::follow(snapshots.clone(), services.clone()));
-            let alarm = Alarm::start(pulsing).await.context("the alarm clock cannot be started")?;
             tracker.spawn(wind(alarm, snapshots.clone(), services.clone()));
         }
         let inbox = Inbox { readings, calls: called, pulses, database };
         let driver = tracker.spawn(driver.run(inbox));
-        Ok(Self { snapshots, calls, driver, stop, services, tracker })
+        Ok(Self { snapshots, calls, renewal, driver, stop, services, tracker })
+    }
+
+    /// Says what is to come of the configuration's file. What is due is taken over by whoever waits for the
+    /// [end](Self::ended).
+    pub fn renew(&self, renewal: Renewal) {
+        self.renewal.send_replace(renewal);
     }
 
     /// Asks the driver for something; the answer is the id of the window that is open then.
@@ -169,18 +188,6 @@ impl Runtime {
             tracing::warn!(event = "shutdown.laggard", tasks = left, "tasks are left behind; the next start finds out");
         }
     }
-}
-
-/// The configuration to run with while a window is open: the one that it opened with.
-///
-/// # Errors
-/// When the frozen copy is missing or cannot be used any more.
-pub fn choose(current: Config, open: &Window) -> anyhow::Result<(Arc<Config>, Use)> {
-    if open.plan.config_sha256 == current.sha256 {
-        return Ok((Arc::new(current), Use::Daemon));
-    }
-    let config = thaw(&current.state_dir, &current.path, open)?;
-    Ok((Arc::new(config), Use::UntilSettled))
 }
 
 /// The configuration that a window opened with. `path` is where the current one is.
@@ -250,6 +257,10 @@ async fn keep_sessions(pinned: Pinned, mut snapshots: watch::Receiver<Arc<Snapsh
             return;
         }
     }
+}
+
+async fn alarm(pulsing: mpsc::Sender<()>) -> anyhow::Result<Alarm> {
+    Alarm::start(pulsing).await.context("the alarm clock cannot be started")
 }
 
 /// Keeps the alarm set for the next opening.

@@ -26,6 +26,8 @@ pub enum Seen {
     Look,
     /// What each signal's events were like before the migration.
     Levels(Vec<Level>),
+    /// The clock was set by so much, or nobody looked for so long.
+    Moved(SignedDuration),
 }
 
 /// When the rules would have led to a rollback.
@@ -94,6 +96,7 @@ impl Replay {
                 self.ask(now);
             }
             Seen::Look => self.ask(now),
+            Seen::Moved(by) => self.judge.shift(by),
             Seen::Levels(levels) => {
                 self.learned = true;
                 self.judge.learn(&levels);

@@ -1,81 +1,64 @@
 //! `rollbackd run`: the daemon.
 
-use std::path::Path;
-use std::sync::Arc;
+mod life;
 
-use rollbackd_core::run::record::Entry;
-use rollbackd_core::run::state::State;
+use std::path::Path;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::Level;
 
+use self::life::Life;
+use super::Exit;
 use super::output::Terminal;
-use super::place::{Place, load, open_journal};
-use super::{Exit, Stop};
-use crate::config::model::Config;
 use crate::driver::End;
-use crate::journal::Journal;
-use crate::journal::redb::RedbJournal;
-use crate::runtime::{Runtime, Use, choose, thaw};
+use crate::runtime::Runtime;
 use crate::{logging, systemd};
 
-/// Runs until it is told to stop. A configuration that was frozen for an open window is left with that window.
+/// Runs until it is told to stop. Another configuration is taken over when no window is open.
 pub(super) async fn run(path: &Path, _terminal: &mut Terminal) -> anyhow::Result<Exit> {
     logging::start(Level::INFO);
     let mut signals = Signals::new()?;
+    let mut hangups = signal(SignalKind::hangup())?;
+    let mut life = Life::first(path)?;
     loop {
-        let Beginning { config, used, journal, entries } = begin(path)?;
-        tracing::info!(event = "daemon.started", plan = config.name, version = env!("CARGO_PKG_VERSION"), "watching");
-        let started = Runtime::start(config, journal, entries, used).await;
-        let mut runtime = started.map_err(|error| Stop::new(Exit::Unavailable, format!("{error:#}")))?;
-        let end = tokio::select! {
-            end = runtime.ended() => end,
-            name = signals.next() => {
-                systemd::stopping();
-                tracing::info!(event = "daemon.stopping", signal = name, "the step in flight is brought to its end");
-                Ok(End::Asked)
-            }
-        };
+        let mut runtime = life.begin().await?;
+        tracing::info!(event = "daemon.started", plan = life.name(), version = env!("CARGO_PKG_VERSION"), "watching");
+        let end = attend(&mut runtime, &mut life, &mut signals, &mut hangups, path).await;
         runtime.stop().await;
         match end? {
             End::Asked => return Ok(Exit::Done),
             End::Settled => {
-                tracing::info!(event = "config.current", "the window is settled; on with the current configuration");
+                tracing::info!(event = "config.current", "no window is open; on with the current configuration");
+                life = life.next(path)?;
             }
         }
     }
 }
 
-/// What a run begins with.
-struct Beginning {
-    config: Arc<Config>,
-    used: Use,
-    journal: Arc<dyn Journal>,
-    entries: Vec<Entry>,
-}
-
-/// Reads configuration and journal. A configuration that has become wrong since a window opened does not keep that
-/// window from its end.
-fn begin(path: &Path) -> anyhow::Result<Beginning> {
-    let current = match load(path) {
-        Ok(config) => config,
-        Err(wrong) => return begin_frozen(path, wrong),
-    };
-    let (journal, entries) = open_journal(&current.state_dir)?;
-    let Some(open) = State::replay(&entries).window else {
-        return Ok(Beginning { config: Arc::new(current), used: Use::Daemon, journal, entries });
-    };
-    let (config, used) = choose(current, &open)?;
-    Ok(Beginning { config, used, journal, entries })
-}
-
-/// The same where the configuration is wrong: only an open window is a reason to begin.
-fn begin_frozen(path: &Path, wrong: Stop) -> anyhow::Result<Beginning> {
-    let Ok(place) = Place::of(path) else { return Err(wrong.into()) };
-    let Ok((journal, entries)) = RedbJournal::open_existing(&place.state_dir) else { return Err(wrong.into()) };
-    let Some(open) = State::replay(&entries).window else { return Err(wrong.into()) };
-    tracing::error!(event = "config.unusable", error = %wrong, "the current configuration cannot be used");
-    let config = Arc::new(thaw(&place.state_dir, path, &open)?);
-    Ok(Beginning { config, used: Use::UntilSettled, journal: Arc::new(journal), entries })
+/// Waits for the end, and reads the configuration again when it is asked to.
+async fn attend(
+    runtime: &mut Runtime,
+    life: &mut Life,
+    signals: &mut Signals,
+    hangups: &mut Signal,
+    path: &Path,
+) -> anyhow::Result<End> {
+    loop {
+        tokio::select! {
+            end = runtime.ended() => return end,
+            name = signals.next() => {
+                systemd::stopping();
+                tracing::info!(event = "daemon.stopping", signal = name, "the step in flight is brought to its end");
+                return Ok(End::Asked);
+            }
+            Some(()) = hangups.recv() => {
+                systemd::reloading();
+                tracing::info!(event = "config.reload", signal = "SIGHUP", "the configuration is read again");
+                life.reload(path).await;
+                runtime.renew(life.renewal());
+            }
+        }
+    }
 }
 
 /// The signals that ask a program to end.

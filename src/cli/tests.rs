@@ -12,6 +12,7 @@ use rollbackd_core::run::state::{Phase, State};
 
 use super::*;
 use crate::clock;
+use crate::driver::snapshot::{RefusedFile, Renewal};
 use crate::journal::Journal;
 use crate::journal::redb::RedbJournal;
 use crate::server::fixture::{self, WINDOW, at};
@@ -136,7 +137,28 @@ async fn status_says_what_waits_for_a_person() {
     running.snapshots.send_replace(Arc::new(snapshot));
     let (_, text) = run(&running, &["status"]).await;
     assert!(text.contains("not ready\n          the database does not answer\n"), "{text}");
-    assert!(!text.contains("Waits for a person"), "{text}");
+    assert!(!text.contains("Waits for a person") && !text.contains("Configuration"), "{text}");
+}
+
+#[tokio::test]
+async fn status_says_what_is_to_come_of_the_configuration() {
+    let mut snapshot = fixture::watching(at("02:15:00"));
+    let reason = "shop.toml:12:5: `soak` is no duration".to_owned();
+    let refused = Some(RefusedFile { at: at("02:14:00"), reason });
+    snapshot.renewal = Renewal { due: true, next_sha256: Some("9f2c".to_owned()), refused };
+    let running = serve(snapshot, None).await;
+    let (_, text) = run(&running, &["status"]).await;
+    for part in [
+        "\nConfiguration\n  The file was refused (1m ago); what was there before goes on.\n    shop.toml:12:5: ",
+        "  Another configuration is taken over when the window is settled.\n",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    let (_, json) = run(&running, &["status", "--json"]).await;
+    let status: Status = serde_json::from_str(&json).expect("a status");
+    let configuration = status.configuration.expect("it is shown");
+    assert_eq!((configuration.pending, configuration.next_sha256.as_deref()), (true, Some("9f2c")));
+    assert_eq!(configuration.refused.expect("a refusal").at, at("02:14:00"));
 }
 
 #[tokio::test]

@@ -15,6 +15,8 @@ use super::redact;
 
 /// At most this many problems are drawn; the rest is counted.
 const DRAWN: usize = 60;
+/// So many are told where there is little room.
+const BRIEF: usize = 3;
 
 /// Whether a problem stops the configuration from being used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,6 +165,23 @@ impl Problems {
             "label": problem.label,
             "help": problem.help,
         })
+    }
+
+    /// The first few in a line each, without a picture: for places that have little room.
+    pub fn brief(&self) -> String {
+        let errors: Vec<&Problem> = self.list.iter().filter(|problem| problem.weight == Weight::Error).collect();
+        let mut lines: Vec<String> = errors
+            .iter()
+            .take(BRIEF)
+            .map(|problem| {
+                let (line, column) = self.position(problem.span.start);
+                format!("{}:{line}:{column}: {}", self.file, problem.message)
+            })
+            .collect();
+        if let Some(more) = errors.len().checked_sub(BRIEF).filter(|more| *more > 0) {
+            lines.push(format!("and {more} more: `rollbackd check` shows them all"));
+        }
+        lines.join("; ")
     }
 
     /// Line and column of a byte, both from 1, columns in characters.

@@ -220,6 +220,7 @@ fn told(record: &Record, plan: Option<&Plan>) -> Option<(Tone, String)> {
         Record::Condensed { .. }
         | Record::Started { .. }
         | Record::OpeningMissed { .. }
+        | Record::ClockMoved { .. }
         | Record::StepStarted { .. }
         | Record::ProcessStarted { .. }
         | Record::StepEnded { .. }

@@ -33,6 +33,10 @@ pub(super) fn log(entry: &Entry) {
         Record::VerdictChanged { from, to, detail } => {
             tracing::warn!(target: RECORDS, event = "verdict.changed", window, ?from, ?to, detail, "the rules say something else");
         }
+        Record::ClockMoved { by, unseen } => {
+            let (by, unseen) = (by.as_secs_f64(), unseen.as_secs_f64());
+            tracing::warn!(target: RECORDS, event = "clock.moved", window, by, unseen, "the clock was set, or nothing was looked at for a while");
+        }
         Record::NoticeDead { notice, channel, reason } => {
             tracing::error!(target: RECORDS, event = "notice.undeliverable", window, notice, channel, reason, "a notice was given up");
         }

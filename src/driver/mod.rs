@@ -13,6 +13,7 @@
 //! from it; while the journal cannot be written, the loop stands still and says so.
 
 pub mod adapters;
+mod clocks;
 pub mod effects;
 mod lines;
 mod recording;
@@ -41,7 +42,7 @@ use tokio_util::task::TaskTracker;
 use self::adapters::Adapters;
 use self::effects::{Effects, Report};
 use self::lines::log;
-use self::snapshot::{Call, Snapshot};
+use self::snapshot::{Call, Renewal, Snapshot};
 use self::writing::Written;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
@@ -83,12 +84,14 @@ pub struct Parts {
     pub adapters: Arc<dyn Adapters>,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// Whether this run ends with the window that is open (its configuration is not the current one).
-    pub until_settled: bool,
+    /// Whether another configuration is to be taken over: then this run ends as soon as no window is open.
+    pub renewal: watch::Receiver<Renewal>,
     /// Where samples are recorded while a window is open.
     pub recorder: Recorder,
     /// The wall clock. Waiting is tokio's, so that tests can let both go by at once.
     pub clock: fn() -> Timestamp,
+    /// How long the machine has slept so far; only differences mean anything.
+    pub asleep: fn() -> Duration,
 }
 
 /// What comes in from other tasks.
@@ -108,7 +111,7 @@ pub struct Inbox {
 pub enum End {
     /// It was asked to.
     Asked,
-    /// The window for which it ran on a frozen configuration is settled.
+    /// No window is open (any more), and another configuration is to be taken over.
     Settled,
 }
 
@@ -132,10 +135,25 @@ pub struct Driver {
     look_at: Instant,
     shown_at: Instant,
     show: Show,
-    /// Since when the window is settled for which this runs.
+    /// Since when nothing but what is owed keeps another configuration from being taken over.
     settled_at: Option<Instant>,
     /// When the time was looked at last.
     looked_at: Timestamp,
+    /// What the clocks showed when the loop came round last.
+    clocks: clocks::Moment,
+    /// When the clock was set last, or nobody had looked.
+    moved: Option<clocks::Last>,
+}
+
+/// What the loop has woken up for.
+enum Turn {
+    Report(Report),
+    Call(Call),
+    /// The time is to be looked at.
+    Look,
+    Reading(Reading),
+    /// Something is to be shown, or it is to end.
+    Round,
 }
 
 /// What has changed since the last snapshot.
@@ -180,8 +198,10 @@ impl Driver {
             next_window_at: None,
             ready: ready.clone(),
             journal_error: None,
+            renewal: parts.renewal.borrow().clone(),
         });
         let (snapshots, watch) = watch::channel(first);
+        let clocks = clocks::Moment::now(&parts);
         let driver = Self {
             parts,
             state: Arc::new(state),
@@ -200,6 +220,8 @@ impl Driver {
             show: Show::Records,
             settled_at: None,
             looked_at: now,
+            clocks,
+            moved: None,
         };
         (driver, watch)
     }
@@ -235,22 +257,32 @@ impl Driver {
             let show = SAMPLES_SHOWN_EVERY.saturating_sub(self.shown_at.elapsed());
             // In this order, always: what has ended and what people want comes first, and readings, of which there may be
             // a flood, keep no timer from being heard.
-            tokio::select! {
+            let begun = Instant::now();
+            let turn = tokio::select! {
                 biased;
-                () = self.cancel.cancelled() => {}
-                Some(report) = self.reports.recv() => self.report(report).await,
-                Some(call) = inbox.calls.recv() => self.call(call).await,
-                () = tokio::time::sleep_until(self.look_at) => self.look().await,
-                Some(()) = inbox.pulses.recv() => self.look().await,
-                Ok(()) = inbox.database.changed() => self.show = Show::Records,
-                () = tokio::time::sleep(show), if self.show != Show::Nothing => {}
-                Some(reading) = inbox.readings.recv() => self.reading(reading).await,
+                () = self.cancel.cancelled() => Turn::Round,
+                Some(report) = self.reports.recv() => Turn::Report(report),
+                Some(call) = inbox.calls.recv() => Turn::Call(call),
+                () = tokio::time::sleep_until(self.look_at) => Turn::Look,
+                Some(()) = inbox.pulses.recv() => Turn::Look,
+                Ok(()) = inbox.database.changed() => { self.show = Show::Records; Turn::Round }
+                Ok(()) = self.parts.renewal.changed() => { self.show = Show::Records; Turn::Round }
+                () = tokio::time::sleep(show), if self.show != Show::Nothing => Turn::Round,
+                Some(reading) = inbox.readings.recv() => Turn::Reading(reading),
+            };
+            self.mind_the_clocks(begun, self.look_at.max(begun)).await;
+            match turn {
+                Turn::Report(report) => self.report(report).await,
+                Turn::Call(call) => self.call(call).await,
+                Turn::Look => self.look().await,
+                Turn::Reading(reading) => self.reading(reading).await,
+                Turn::Round => {}
             }
         }
     }
 
-    /// Whether the window for which this runs is settled, and what is owed is delivered or has had its time: its contacts
-    /// and servers may be gone from the configuration that comes next.
+    /// Whether another configuration may be taken over now: no window is open, and what is owed is delivered or has had its
+    /// time, for its contacts and servers may be gone from the configuration that comes next.
     fn is_through(&mut self) -> bool {
         if !self.is_leaving() || !self.effects.only_deliveries() {
             return false;
@@ -259,9 +291,9 @@ impl Driver {
         self.state.owed.is_empty() || since.elapsed() >= FAREWELL
     }
 
-    /// Whether this runs on a configuration whose window is settled.
+    /// Whether another configuration is to be taken over, and no window keeps this one.
     fn is_leaving(&self) -> bool {
-        self.parts.until_settled && self.state.window.is_none()
+        self.parts.renewal.borrow().due && self.state.window.is_none()
     }
 
     /// Finds the processes that the last life started and could not write down any more: they must not be taken for gone.
@@ -334,7 +366,8 @@ impl Driver {
 
     async fn reading(&mut self, reading: Reading) {
         match reading {
-            Reading::Sampled { signal, sample, aside, delay } => {
+            Reading::Sampled { signal, mut sample, aside, delay } => {
+                self.date(&mut sample);
                 self.parts.metrics.sampled(signal, &sample, delay);
                 self.parts.metrics.aside(signal, &aside);
                 self.judge.observe(signal, &sample);
@@ -477,6 +510,7 @@ impl Driver {
             next_window_at: self.next_opening,
             ready,
             journal_error: self.journal_error.clone(),
+            renewal: self.parts.renewal.borrow().clone(),
         };
         self.parts.metrics.observe(&snapshot);
         self.snapshots.send_replace(Arc::new(snapshot));

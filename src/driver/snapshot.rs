@@ -34,6 +34,29 @@ pub struct Snapshot {
     pub ready: Result<(), String>,
     /// Why the last append to the journal failed, until one succeeds.
     pub journal_error: Option<String>,
+    /// What is to come of the configuration's file.
+    pub renewal: Renewal,
+}
+
+/// What is to come of the configuration's file, which may say something else by now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Renewal {
+    /// Another configuration is to be taken over: the run ends as soon as no window is open.
+    pub due: bool,
+    /// The SHA-256 of the configuration that was accepted for then; none: the file is read then, because it could not be
+    /// used before.
+    pub next_sha256: Option<String>,
+    /// The file was refused when it was read last.
+    pub refused: Option<RefusedFile>,
+}
+
+/// A configuration's file that was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedFile {
+    /// When.
+    pub at: Timestamp,
+    /// What is wrong with it, with the way out.
+    pub reason: String,
 }
 
 /// Something asked of the driver.

@@ -19,7 +19,7 @@ use crate::config::model::{Command, Config, Gate, Method, Script, Secret};
 use crate::journal::reserve::Reserve;
 use crate::notify::Sender;
 use crate::postgres::pinned::Pinned;
-use crate::process::{self, Ended, How};
+use crate::process::{self, Ended, How, Marks, Orphan};
 use crate::{backup, gate, preflight, rung, verify};
 
 /// How long it may take to count what a restore would cost. What was not counted is said to be so.
@@ -29,6 +29,8 @@ const FORESEEING: Duration = Duration::from_secs(30);
 const STATE_DIR: &str = "ROLLBACKD_STATE_DIR";
 const WINDOW: &str = "ROLLBACKD_WINDOW";
 const STEP: &str = "ROLLBACKD_STEP";
+/// What a migration's output file is called after.
+const MIGRATION: &str = "migration";
 
 /// The real adapters of one configuration.
 pub struct World {
@@ -62,17 +64,11 @@ impl World {
                 let Some(command) = &self.config.window.command else {
                     return Outcome::failed("the configuration has no migration command");
                 };
-                let spec = self.spec(&window, number, command, within, "migration");
+                let spec = self.spec(&window, number, command, within, MIGRATION);
                 migrated(process::run(spec, &stop, tell(started)).await)
             }
             Step::EndProcess { of } => self.end_process(&window, of, other).await,
-            Step::AwaitProcess { of } => match orphan(&window, of) {
-                Some(process) if !process::gone(process, within).await => {
-                    Outcome::timed_out(format!("process {} still ran at the window's hard end", process.pid))
-                }
-                Some(process) => Outcome::succeeded(format!("process {} is gone", process.pid), Finding::Nothing),
-                None => Outcome::succeeded("there is no process to wait for", Finding::Nothing),
-            },
+            Step::AwaitProcess { of } => self.await_process(&window, of, within).await,
             Step::ReadGate { gate } => match self.gate(gate) {
                 Some(gate) => gate::read(gate, &self.pinned, within).await,
                 None => Outcome::failed(NO_SUCH_GATE),
@@ -261,10 +257,33 @@ impl World {
         let Some(process) = orphan(window, of) else {
             return Outcome::succeeded("there is no process to end", Finding::Nothing);
         };
-        match process::end(process, self.config.rollback.grace).await {
+        match self.orphan(window, of, process).end(self.config.rollback.grace).await {
             Ok(()) => Outcome::succeeded(format!("process {} does not run any more", process.pid), Finding::Nothing),
             Err(reason) => Outcome::failed(reason),
         }
+    }
+
+    /// Waits for a migration that outlived an earlier life, with all that it left in its group.
+    async fn await_process(&self, window: &Window, of: u64, within: Duration) -> Outcome {
+        let Some(process) = orphan(window, of) else {
+            return Outcome::succeeded("there is no process to wait for", Finding::Nothing);
+        };
+        let output = self.evidence(window, of, MIGRATION);
+        if self.orphan(window, of, process).gone_while_kept(&output, within).await {
+            Outcome::succeeded(format!("process {} is gone", process.pid), Finding::Nothing)
+        } else {
+            Outcome::timed_out(format!("process {} still ran at the window's hard end", process.pid))
+        }
+    }
+
+    fn orphan<'a>(&self, window: &Window, of: u64, process: &'a Process) -> Orphan<'a> {
+        Orphan { process, marks: self.marks(&window.id, of) }
+    }
+
+    /// What a window's process has in its environment and hands down.
+    fn marks(&self, window: &str, step: u64) -> Marks {
+        let state_dir = self.config.state_dir.display().to_string();
+        Marks::new(&[(STATE_DIR, &state_dir), (WINDOW, window), (STEP, &step.to_string())])
     }
 }
 
@@ -277,8 +296,7 @@ impl Adapters for World {
     }
 
     fn lost_process(&self, window: &str, step: u64) -> Option<Process> {
-        let state_dir = self.config.state_dir.display().to_string();
-        process::started_with(&[(STATE_DIR, &state_dir), (WINDOW, window), (STEP, &step.to_string())])
+        self.marks(window, step).find()
     }
 
     fn deliver(

@@ -14,7 +14,8 @@ use sha2::{Digest, Sha256};
 
 use super::{AppendError, ReadError};
 
-/// The newest version that is read and written. 2: old windows are let go ([`Record::Condensed`]).
+/// The newest version that is read and written. 2: old windows are let go ([`Record::Condensed`]), and
+/// clocks are set ([`Record::ClockMoved`]).
 pub const VERSION: u32 = 2;
 /// Bytes of SHA-256 before each record.
 const CHECKSUM: usize = 8;
@@ -41,7 +42,7 @@ struct Kind {
 
 /// The first version in which there are records like this.
 const fn version_of(record: &Record) -> u32 {
-    if matches!(record, Record::Condensed { .. }) { 2 } else { 1 }
+    if matches!(record, Record::Condensed { .. } | Record::ClockMoved { .. }) { 2 } else { 1 }
 }
 
 /// An entry as a line of an export.

@@ -32,6 +32,8 @@ struct Seen {
 pub(super) fn snapshot(series: &Series, remembered: &mut Remembered, snapshot: &Snapshot) {
     let state = snapshot.state.as_ref();
     series.own.heartbeat.set(unix(snapshot.at));
+    series.own.config_pending.set(i64::from(snapshot.renewal.due));
+    series.own.config_accepted.set(i64::from(snapshot.renewal.refused.is_none()));
     window(series, state, snapshot.next_window_at);
     judged(series, snapshot);
     counted(series, state);

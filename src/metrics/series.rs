@@ -53,6 +53,8 @@ pub(super) struct Series {
 pub(super) struct Own {
     pub(super) build_info: IntGaugeVec,
     pub(super) config_hash: Gauge,
+    pub(super) config_pending: IntGauge,
+    pub(super) config_accepted: IntGauge,
     pub(super) heartbeat: Gauge,
     pub(super) journal_append: Histogram,
     pub(super) journal_errors: IntCounter,
@@ -178,6 +180,7 @@ impl Series {
             self.own.heartbeat_pings.with_label_values(&[word.as_str()]);
             self.own.heartbeat_failures.with_label_values(&[word.as_str()]);
         }
+        self.own.config_accepted.set(1);
         for state in StateName::ALL {
             self.window.state.with_label_values(&[state.as_str()]);
         }
@@ -270,6 +273,14 @@ impl Own {
         Ok(Self {
             build_info: make.flags("build_info", "Always 1; the version is a label.", &["version"])?,
             config_hash: make.gauge("config_hash", "The first 48 bits of the configuration's SHA-256, as a number.")?,
+            config_pending: make.flag(
+                "config_pending",
+                "1 while another configuration is to be taken over as soon as no window is open.",
+            )?,
+            config_accepted: make.flag(
+                "config_last_reload_successful",
+                "0 when the configuration's file was refused when it was read last.",
+            )?,
             heartbeat: make.gauge(
                 "heartbeat_timestamp_seconds",
                 "When the driver last went round its loop, in seconds since 1970.",

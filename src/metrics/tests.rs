@@ -44,6 +44,8 @@ fn every_known_series_is_there_before_anything_happened() {
             concat!(r#"rollbackd_build_info{plan="shop",version=""#, env!("CARGO_PKG_VERSION"), r#""} 1"#),
             // 0x0123456789ab
             r#"rollbackd_config_hash{plan="shop"} 1250999896491"#,
+            r#"rollbackd_config_pending{plan="shop"} 0"#,
+            r#"rollbackd_config_last_reload_successful{plan="shop"} 1"#,
             r#"rollbackd_heartbeat_timestamp_seconds{plan="shop"} 0"#,
             r#"rollbackd_journal_append_duration_seconds_count{plan="shop"} 0"#,
             r#"rollbackd_journal_errors_total{plan="shop"} 0"#,

@@ -14,6 +14,7 @@ struct Stat {
     name: String,
     state: char,
     group: i32,
+    session: i32,
     start_ticks: u64,
 }
 
@@ -33,6 +34,7 @@ impl Stat {
             name: name.to_owned(),
             state: field(3)?.chars().next()?,
             group: field(5)?.parse().ok()?,
+            session: field(6)?.parse().ok()?,
             start_ticks: field(22)?.parse().ok()?,
         })
     }
@@ -40,6 +42,11 @@ impl Stat {
     /// A zombie does nothing any more; it only waits to be counted.
     const fn is_running(&self) -> bool {
         !matches!(self.state, 'Z' | 'X' | 'x')
+    }
+
+    /// Whether it has left for good (`setsid`), as daemons do that a script starts: what we start stays in our session.
+    const fn left(&self) -> bool {
+        self.group == self.session
     }
 }
 
@@ -78,17 +85,51 @@ pub async fn gone(process: &Process, within: Duration) -> bool {
     true
 }
 
-/// The leader of a group that was started with these variables in its environment.
-pub fn started_with(variables: &[(&str, &str)]) -> Option<Process> {
-    let wanted: Vec<Vec<u8>> = variables.iter().map(|(name, value)| format!("{name}={value}").into_bytes()).collect();
-    let has_all = |pid: i32| {
+/// What a process was started with: variables of its environment, which it hands down. They prove that a process is ours
+/// where its number no longer does.
+#[derive(Debug, Clone)]
+pub struct Marks(Vec<Vec<u8>>);
+
+impl Marks {
+    /// Marks of these variables and values.
+    pub fn new(variables: &[(&str, &str)]) -> Self {
+        Self(variables.iter().map(|(name, value)| format!("{name}={value}").into_bytes()).collect())
+    }
+
+    fn are_on(&self, pid: i32) -> bool {
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        wanted.iter().all(|wanted| environment.split(|byte| *byte == 0).any(|variable| variable == wanted))
-    };
-    let pids = std::fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| Stat::read(*pid).is_some_and(|stat| stat.group == *pid && stat.is_running()))
-        .find(|pid| has_all(*pid))
-        .and_then(of)
+        self.0.iter().all(|wanted| environment.split(|byte| *byte == 0).any(|variable| variable == wanted))
+    }
+
+    /// The process that leads what was started with these, or, when only others of its group are left, what stands for it.
+    pub fn find(&self) -> Option<Process> {
+        let mut followers = None;
+        for (pid, stat) in running() {
+            if stat.left() || !self.are_on(pid) {
+                continue;
+            }
+            if stat.group == pid {
+                return of(pid);
+            }
+            // Nobody has this start: the leader is gone, and its group is known by its number and the marks.
+            followers = Some(Process { pid: stat.group, start_ticks: 0, boot_id: boot_id()?.to_owned() });
+        }
+        followers
+    }
+
+    /// Whether anything with these marks runs in a group. While it does, the group's number is nobody else's.
+    pub(super) async fn in_group(&self, group: i32) -> bool {
+        let marks = self.clone();
+        let look = move || running().any(|(pid, stat)| stat.group == group && !stat.left() && marks.are_on(pid));
+        tokio::task::spawn_blocking(look).await.unwrap_or_default()
+    }
+}
+
+/// Every process that runs.
+fn running() -> impl Iterator<Item = (i32, Stat)> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten();
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter_map(|pid| Some((pid, Stat::read(pid)?))).filter(|(_, stat)| stat.is_running())
 }
 
 /// The numbers and names of the processes that run in a group.
@@ -98,16 +139,7 @@ pub(super) async fn members(group: i32) -> Vec<(i32, String)> {
 }
 
 fn scan(group: i32) -> Vec<(i32, String)> {
-    let Ok(entries) = std::fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
-        .filter_map(|pid| {
-            let stat = Stat::read(pid)?;
-            (stat.group == group && stat.is_running()).then_some((pid, stat.name))
-        })
-        .collect()
+    running().filter(|(_, stat)| stat.group == group).map(|(pid, stat)| (pid, stat.name)).collect()
 }
 
 #[cfg(test)]
@@ -116,9 +148,10 @@ mod tests {
 
     #[test]
     fn a_name_with_parentheses_and_spaces_does_not_shift_the_fields() {
-        let line = "77 (a) b (c) S 1 42 42 0 -1 4194304 120 0 0 0 0 0 0 0 20 0 1 0 189592 3133440 413";
+        let line = "77 (a) b (c) S 1 42 43 0 -1 4194304 120 0 0 0 0 0 0 0 20 0 1 0 189592 3133440 413";
         let stat = Stat::parse(line).unwrap();
         assert_eq!((stat.name.as_str(), stat.state, stat.group, stat.start_ticks), ("a) b (c", 'S', 42, 189_592));
+        assert!(!stat.left() && Stat::parse(&line.replace(" 43 ", " 42 ")).unwrap().left());
         assert!(stat.is_running());
         assert!(!Stat::parse(&line.replace(" S ", " Z ")).unwrap().is_running());
         assert!(Stat::parse("77 (short) S 1").is_none());
@@ -145,10 +178,11 @@ mod tests {
             .spawn()
             .unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        assert_eq!(started_with(&[("IDENTITY_MARK", &mark), ("IDENTITY_STEP", "3")]), of(pid));
-        assert_eq!(started_with(&[("IDENTITY_MARK", &mark), ("IDENTITY_STEP", "33")]), None);
+        let marks = Marks::new(&[("IDENTITY_MARK", &mark), ("IDENTITY_STEP", "3")]);
+        assert_eq!(marks.find(), of(pid));
+        assert_eq!(Marks::new(&[("IDENTITY_MARK", &mark), ("IDENTITY_STEP", "33")]).find(), None);
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(started_with(&[("IDENTITY_MARK", &mark), ("IDENTITY_STEP", "3")]), None);
+        assert_eq!(marks.find(), None);
     }
 }

@@ -6,12 +6,14 @@
 //! meant to stay has to leave the group (`setsid`), as daemons do.
 //!
 //! With an output file the child appends to it by itself and so outlives us: the next life finds it by its
-//! [`Process`] and waits for it ([`gone`]) or ends it ([`end`]). Without a file its output is captured in
-//! memory, and it is killed when nobody waits for it any more.
+//! [`Process`], or what it left in its group by the [`Marks`] in its environment, and [waits](Orphan::gone) for it or
+//! [ends](Orphan::end) it. Without a file its output is captured in memory, and it is killed when nobody waits for it any
+//! more.
 //!
 //! Not here: what an exit code means. It is read by whoever asked.
 
 mod identity;
+mod orphan;
 mod output;
 #[cfg(test)]
 mod tests;
@@ -30,7 +32,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-pub use self::identity::{alive, gone, started_with};
+pub use self::identity::{Marks, alive, gone};
+pub use self::orphan::Orphan;
 use self::output::Capture;
 use crate::clock::Stopwatch;
 use crate::config::model::{Command, Secret};
@@ -167,32 +170,6 @@ pub async fn run(
     let output_file = capture.file().map(Path::to_path_buf);
     let kept = capture.finish(&mut notes).await;
     Ok(Ended { how, output: mask(kept.both, &spec), stdout: mask(kept.stdout, &spec), output_file, notes, took })
-}
-
-/// Ends a process of an earlier life: TERM to its group, grace, KILL. Nothing happens when it is gone or when
-/// its number belongs to another process by now.
-///
-/// When only the leader is gone, what it left in its group stays: without the leader nothing proves that the
-/// group is still ours.
-///
-/// # Errors
-/// When it cannot be signalled, or stays although it was killed.
-pub async fn end(process: &Process, grace: Duration) -> Result<(), String> {
-    if !alive(process) {
-        return Ok(());
-    }
-    let refused = |error| format!("process {} cannot be ended: {error}", process.pid);
-    signal_group(process.pid, Signal::TERM).map_err(refused)?;
-    if !gone(process, grace).await {
-        signal_group(process.pid, Signal::KILL).map_err(refused)?;
-        if !gone(process, AFTER_KILL).await {
-            return Err(format!("process {} was killed and is still there; it hangs in the kernel", process.pid));
-        }
-    }
-    if !identity::members(process.pid).await.is_empty() {
-        signal_group(process.pid, Signal::KILL).map_err(refused)?;
-    }
-    Ok(())
 }
 
 fn spawn(spec: &Spec<'_>, capture: &mut Capture) -> Result<Child, StartError> {

@@ -160,6 +160,18 @@ impl Appended {
     }
 }
 
+/// Keeps the file of a child of an earlier life from filling the disk. Never returns.
+pub(super) async fn keep_small(path: &Path) {
+    loop {
+        let path = path.to_owned();
+        let cut = tokio::task::spawn_blocking(move || cut(OpenOptions::new().append(true).open(&path)?, &path)).await;
+        if let Ok(Err(error)) = cut {
+            tracing::debug!(event = "process.output", error = %error, "an output file could not be looked at");
+        }
+        sleep(LOOK).await;
+    }
+}
+
 fn cut(mut file: std::fs::File, path: &Path) -> io::Result<Option<Tail>> {
     if file.metadata()?.len() <= FILE_CAP {
         return Ok(None);

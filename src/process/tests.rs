@@ -261,13 +261,113 @@ async fn an_orphan_is_ended_with_its_group_and_a_stranger_is_not() {
         process = receiver => process.unwrap(),
     };
     number_in(&file).await;
+    let marks = || Marks::new(&[("NOT", "there")]);
     let stranger = Process { start_ticks: process.start_ticks + 1, ..process.clone() };
-    end(&stranger, Duration::from_millis(100)).await.unwrap();
+    let stranger = Orphan { process: &stranger, marks: marks() };
+    stranger.end(Duration::from_millis(100)).await.unwrap();
+    assert!(stranger.gone(Duration::ZERO).await);
     assert!(alive(&process));
-    assert!(!gone(&process, Duration::from_millis(100)).await);
+    let orphan = Orphan { process: &process, marks: marks() };
+    assert!(orphan.runs().await && !orphan.gone(Duration::from_millis(100)).await);
 
-    end(&process, Duration::from_millis(200)).await.unwrap();
+    orphan.end(Duration::from_millis(200)).await.unwrap();
     assert!(!alive(&process));
     assert!(identity::members(process.pid).await.is_empty());
-    end(&process, Duration::ZERO).await.unwrap();
+    orphan.end(Duration::ZERO).await.unwrap();
+}
+
+/// Starts a script that outlives whoever asked for it, marked with a variable, and waits until its file holds a line.
+async fn abandoned(script: &str, file: &Path, mark: &str) -> Process {
+    let command = shell(script);
+    let mut spec = spec(&command);
+    spec.environment = vec![("TEST_MARK".to_owned(), Secret::new(mark))];
+    spec.output = Some(file.to_owned());
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let stop = CancellationToken::new();
+    tokio::select! {
+        ended = run(spec, &stop, |process| sender.send(process).unwrap()) => panic!("{ended:?}"),
+        process = receiver => process.unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn what_a_leader_left_in_its_group_is_found_by_what_it_was_started_with() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("output");
+    let mark = directory.path().display().to_string();
+    // The leader ends while nobody looks; one child goes on in its group, and one left it for good, as daemons do.
+    let script = "setsid sh -c 'echo $$ > daemon; exec sleep 1000' & \
+                  (trap '' TERM; while :; do sleep 0.05; done) & echo $!; while [ ! -s daemon ]; do sleep 0.02; done";
+    let script = format!("cd {mark}; {script}");
+    let process = abandoned(&script, &file, &mark).await;
+    let follower = number_in(&file).await;
+    let daemon = identity::of(number_in(&directory.path().join("daemon")).await).unwrap();
+    assert!(gone(&process, Duration::from_secs(20)).await);
+
+    let marks = || Marks::new(&[("TEST_MARK", &mark)]);
+    let found = marks().find().expect("the group is found, though its leader was never recorded");
+    assert_eq!((found.pid, alive(&found)), (process.pid, false));
+    let other = Orphan { process: &process, marks: Marks::new(&[("TEST_MARK", "another")]) };
+    assert!(!other.runs().await, "without the marks nothing proves that the group is ours");
+    other.end(Duration::ZERO).await.unwrap();
+    let orphan = Orphan { process: &process, marks: marks() };
+    assert!(!orphan.gone(Duration::from_millis(300)).await, "what it left is waited for");
+    assert!(identity::of(follower).is_some());
+
+    orphan.end(Duration::from_millis(200)).await.unwrap();
+    assert!(orphan.gone(Duration::ZERO).await);
+    assert!(identity::members(process.pid).await.is_empty());
+    assert!(alive(&daemon), "what has left the group is meant to stay");
+    assert_eq!(marks().find(), None);
+    signal_group(daemon.pid, Signal::KILL).unwrap();
+}
+
+#[tokio::test]
+async fn what_an_orphan_prints_does_not_fill_the_disk_while_it_is_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("output");
+    let mark = directory.path().display().to_string();
+    let script = "while [ ! -e go ]; do sleep 0.02; done; yes abcdefg | head -c 150000000; sleep 1; echo the end";
+    let process = abandoned(&format!("cd {mark}; {script}"), &file, &mark).await;
+    let orphan = Orphan { process: &process, marks: Marks::new(&[("TEST_MARK", &mark)]) };
+    std::fs::write(directory.path().join("go"), "").unwrap();
+    assert!(orphan.gone_while_kept(&file, Duration::from_secs(60)).await);
+    assert!(std::fs::metadata(&file).unwrap().len() <= output::FILE_CAP);
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.starts_with("[rollbackd emptied this file") && text.ends_with("the end\n"));
+}
+
+#[tokio::test]
+async fn whatever_ends_is_reaped() {
+    let command = shell("exit 0");
+    let mut ended = Vec::new();
+    for _ in 0..20 {
+        ended.push(run_it(spec(&command)).await.1.pid);
+    }
+    let forgotten = shell("sleep 1000");
+    for _ in 0..20 {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let stop = CancellationToken::new();
+        // Nobody waits for it any more.
+        tokio::select! {
+            ended = run(spec(&forgotten), &stop, |process| sender.send(process).unwrap()) => panic!("{ended:?}"),
+            process = receiver => ended.push(process.unwrap().pid),
+        }
+    }
+    let ours = std::process::id().to_string();
+    let children = || {
+        let stat = |pid: &&i32| std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let of_ours = |pid: &&i32| {
+            let stat = stat(pid);
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.split(' ').nth(1) == Some(ours.as_str()))
+        };
+        ended.iter().filter(of_ours).copied().collect::<Vec<_>>()
+    };
+    for _ in 0..400 {
+        if children().is_empty() {
+            return;
+        }
+        sleep(Duration::from_millis(25)).await;
+    }
+    panic!("not reaped: {:?}", children());
 }

@@ -54,6 +54,9 @@ pub struct Line {
     /// The rules were asked without a sample.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub look: Option<bool>,
+    /// The clock was set by so many milliseconds, or nobody looked for so long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved_ms: Option<i64>,
     /// Good and bad events of each signal before the migration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub levels: Option<Vec<(String, u64, u64)>>,
@@ -130,6 +133,12 @@ impl Line {
         Self { at: Some(When::of(now)), look: Some(true), ..Self::default() }
     }
 
+    /// The clock was set by so much, or nobody looked for so long; `now` is after that.
+    pub fn moved(by: SignedDuration, now: Timestamp) -> Self {
+        let millis = i64::try_from(by.as_millis()).unwrap_or_default();
+        Self { at: Some(When::of(now)), moved_ms: Some(millis), ..Self::default() }
+    }
+
     /// What each signal's events were like before the migration.
     pub fn levels<'a>(signals: impl Iterator<Item = &'a str>, levels: &[Level], now: Timestamp) -> Self {
         let levels = signals.zip(levels).map(|(signal, level)| (signal.to_owned(), level.good, level.bad)).collect();
@@ -165,6 +174,9 @@ impl Line {
         };
         if self.look == Some(true) {
             return Ok(Some((at, Seen::Look)));
+        }
+        if let Some(millis) = self.moved_ms {
+            return Ok(Some((at, Seen::Moved(SignedDuration::from_millis(millis)))));
         }
         if let Some(levels) = &self.levels {
             let mut all = vec![Level::default(); known.len()];
@@ -231,6 +243,8 @@ mod tests {
         assert_eq!(there_and_back(&line), Some((at(9), Seen::Levels(levels.to_vec()))));
         assert_eq!(there_and_back(&Line::head("shop-1", at(0))), Some((at(0), Seen::Begun)));
         assert_eq!(there_and_back(&Line::lost(3)), None);
+        let back = SignedDuration::from_millis(-7_200_000);
+        assert_eq!(there_and_back(&Line::moved(back, at(9))), Some((at(9), Seen::Moved(back))));
     }
 
     #[test]

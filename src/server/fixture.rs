@@ -18,7 +18,7 @@ use rollbackd_core::run::state::{Attempt, Ending, InFlight, Owed, Phase, Proof, 
 use rollbackd_core::run::step::{CheckResult, Step};
 
 use crate::config::model;
-use crate::driver::snapshot::Snapshot;
+use crate::driver::snapshot::{Renewal, Snapshot};
 
 /// The id of the open window.
 pub(crate) const WINDOW: &str = "shop-20261122T020000Z";
@@ -146,6 +146,7 @@ pub(crate) fn quiet(now: Timestamp) -> Snapshot {
         next_window_at: Some("2026-11-28T01:00:00Z".parse().expect("a time")),
         ready: Ok(()),
         journal_error: None,
+        renewal: Renewal::default(),
     }
 }
 

@@ -13,7 +13,7 @@ use rollbackd_core::run::step::Step;
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use self::decision::{DecisionStatus, EvidenceStatus, StepStatus};
-use crate::driver::snapshot::Snapshot;
+use crate::driver::snapshot::{Renewal, Snapshot};
 use crate::metrics::{rule_state_label, verdict_label};
 
 /// `GET /api/v1/status`.
@@ -59,6 +59,31 @@ pub struct Status {
     pub acknowledged: Option<String>,
     /// Notices that are still owed.
     pub notices_pending: usize,
+    /// The configuration; absent when no daemon runs.
+    pub configuration: Option<ConfigurationStatus>,
+}
+
+/// The configuration that holds, and what is to come of its file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigurationStatus {
+    /// The SHA-256 of the one that holds: the open window's, or else the daemon's.
+    pub sha256: String,
+    /// Whether another one is taken over when no window is open.
+    pub pending: bool,
+    /// The SHA-256 of that one; absent when the file is read only then.
+    pub next_sha256: Option<String>,
+    /// The file was refused when it was read last.
+    pub refused: Option<RefusedStatus>,
+}
+
+/// A configuration's file that was refused; what was there before goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedStatus {
+    /// When.
+    #[serde(serialize_with = "milliseconds")]
+    pub at: Timestamp,
+    /// What is wrong with it.
+    pub reason: String,
 }
 
 /// Whether the daemon can do its work.
@@ -241,6 +266,7 @@ pub fn status(snapshot: &Snapshot) -> Status {
         next_window_at: snapshot.next_window_at,
         signals: signals(snapshot),
         rules: rules(snapshot),
+        configuration: Some(configuration(snapshot)),
         ..unwatched(&snapshot.plan.name, &snapshot.state, snapshot.at, String::new())
     }
 }
@@ -268,6 +294,17 @@ pub fn unwatched(plan: &str, state: &State, at: Timestamp, reason: String) -> St
         operator: open.and_then(operator),
         acknowledged: open.and_then(|window| window.acknowledged.clone()),
         notices_pending: state.owed.len(),
+        configuration: None,
+    }
+}
+
+fn configuration(snapshot: &Snapshot) -> ConfigurationStatus {
+    let Renewal { due, next_sha256, refused } = &snapshot.renewal;
+    ConfigurationStatus {
+        sha256: snapshot.plan.config_sha256.clone(),
+        pending: *due,
+        next_sha256: next_sha256.clone(),
+        refused: refused.as_ref().map(|refused| RefusedStatus { at: refused.at, reason: refused.reason.clone() }),
     }
 }
 

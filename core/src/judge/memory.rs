@@ -119,6 +119,18 @@ impl Memory {
         *self = fresh;
     }
 
+    /// Dates everything that is remembered later, or earlier.
+    pub(super) fn shift(&mut self, by: SignedDuration) {
+        let moved = |at: Timestamp| at.saturating_add(by).unwrap_or(at);
+        self.started = moved(self.started);
+        self.marks.iter_mut().for_each(|mark| mark.at = moved(mark.at));
+        if let Some((at, ..)) = &mut self.last {
+            *at = moved(*at);
+        }
+        self.readable_at = self.readable_at.map(moved);
+        self.good = self.good.map(|(since, latest)| (moved(since), moved(latest)));
+    }
+
     /// A reading in which something was seen. One without events (an idle log) shows that the signal can be
     /// read and that nothing is wrong, but it is no sample that a rule could count.
     fn see(&mut self, mark: Mark) {

@@ -202,6 +202,16 @@ impl Judge {
         }
     }
 
+    /// The clock was set by so much, or nobody looked for so long: what is known becomes as old as it was before. Time in which
+    /// nothing was seen confirms nothing, and makes nothing blind.
+    pub fn shift(&mut self, by: SignedDuration) {
+        self.memories.iter_mut().for_each(|memory| memory.shift(by));
+        for watched in &mut self.rules {
+            watched.since = watched.since.map(|since| later(since, by));
+            watched.outlives = watched.outlives.map(|until| later(until, by));
+        }
+    }
+
     /// Says what the rules say at `now`. To be called after every observation and at [`next_change`](Self::next_change):
     /// `confirm` counts what was seen by assessing.
     pub fn assess(&mut self, now: Timestamp) -> Assessment {

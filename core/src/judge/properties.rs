@@ -99,6 +99,30 @@ proptest! {
     }
 
     #[test]
+    fn a_clock_that_is_set_on_the_way_changes_nothing(
+        steps in steps(reading()),
+        shift in -1_000_000_000_i64..1_000_000_000,
+        set_before in 0_usize..60,
+        (at_least, confirm) in (1_u32..4, 0_i64..30),
+    ) {
+        let plan = judged(at_least, confirm);
+        let samples = dated(&steps, 0);
+        let even: Vec<_> = live(&plan, 0, &samples).1.iter().map(|one| said(one, 0)).collect();
+        let (mut judge, mut shifted, mut said_so) = (Judge::new(&plan, at(0)), 0, Vec::new());
+        judge.learn(&[Level { good: 200, bad: 2 }; 3]);
+        for (turn, (signal, sample)) in samples.iter().enumerate() {
+            if turn == set_before {
+                judge.shift(secs(shift));
+                shifted = shift;
+            }
+            let sample = Sample { at: sample.at + secs(shifted), ..sample.clone() };
+            judge.observe(*signal, &sample);
+            said_so.push(said(&judge.assess(sample.at), shifted));
+        }
+        prop_assert_eq!(even, said_so);
+    }
+
+    #[test]
     fn the_order_in_which_signals_come_in_changes_nothing(
         steps in steps(reading()),
         keys in proptest::collection::vec(any::<u32>(), 60),

@@ -244,6 +244,7 @@ fn drafts(record: &Record, window: &Window) -> Vec<Draft> {
         Record::WindowSettled { outcome, detail } => vec![settled(window, *outcome, detail)],
         Record::Condensed { .. }
         | Record::Started { .. }
+        | Record::ClockMoved { .. }
         | Record::OpeningMissed { .. }
         | Record::StepStarted { .. }
         | Record::ProcessStarted { .. }

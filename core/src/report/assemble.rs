@@ -157,6 +157,7 @@ impl<'a> Assembly<'a> {
             Record::Condensed { .. }
             | Record::Started { .. }
             | Record::OpeningMissed { .. }
+            | Record::ClockMoved { .. }
             | Record::WindowOpened { .. }
             | Record::ProcessStarted { .. }
             | Record::WarmedUp { .. }

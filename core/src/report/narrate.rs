@@ -14,7 +14,7 @@ use crate::judge::Verdict;
 use crate::plan::{Dispose, Method, Plan, Reach, Rung, Stage, TableChoice};
 use crate::run::record::{Entry, MigrationEnd, Origin, Record, WindowOutcome};
 use crate::run::step::{Moment, Outcome, Step, StepResult};
-use crate::words::counted;
+use crate::words::{counted, words};
 
 /// How much a line matters to a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -140,6 +140,7 @@ impl Narrator {
             }
             Record::Acknowledged { who, reason } => with(": ", &format!("{who} has taken charge"), reason),
             Record::PageRepeated => "people were paged again".to_owned(),
+            Record::ClockMoved { by, unseen } => clock_moved(*by, *unseen),
             Record::Classified { class, reasons } => {
                 let class = class.map_or("of a class that cannot be told", Class::as_str);
                 with(": ", &format!("the rollback is {class}"), &reasons.join("; "))
@@ -174,6 +175,7 @@ impl Narrator {
             | Record::Acknowledged { .. } => Level::Info,
             Record::Started { .. }
             | Record::OpeningMissed { .. }
+            | Record::ClockMoved { .. }
             | Record::RulePaged { .. }
             | Record::HoldStarted { .. }
             | Record::PageRepeated
@@ -315,6 +317,23 @@ const fn settled(outcome: WindowOutcome) -> &'static str {
         WindowOutcome::Recovered => "the application has recovered",
         WindowOutcome::Abandoned => "an operator settled the window without a verification that passed",
     }
+}
+
+/// What is so after the clock was set, or nothing was looked at.
+fn clock_moved(by: SignedDuration, unseen: SignedDuration) -> String {
+    let whole = |time: SignedDuration| words(time.round(jiff::Unit::Second).unwrap_or(time));
+    let set = match by.signum() {
+        0 => None,
+        sign => {
+            let way = if sign > 0 { "forward" } else { "back" };
+            Some(format!("the clock was set {way} by {}; the window's times move along", whole(by)))
+        }
+    };
+    let stood = (!unseen.is_zero()).then(|| {
+        let how_long = whole(unseen);
+        format!("nothing was looked at for {how_long} (the machine slept, or rollbackd did not run), which counts for nothing")
+    });
+    [set, stood].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 const fn verdict(verdict: Verdict) -> &'static str {

@@ -376,6 +376,21 @@ fn only_the_first_windows_records_count() {
 }
 
 #[test]
+fn a_clock_that_moved_is_told() {
+    let mut narrator = Narrator::default();
+    let mut told = |by: i64, unseen: i64| {
+        let [by, unseen] = [by, unseen].map(SignedDuration::from_millis);
+        let record = Record::ClockMoved { by, unseen };
+        narrator.tell(&Entry { seq: 1, at: Timestamp::UNIX_EPOCH, window: None, record }).sentence
+    };
+    assert_eq!(told(7_199_999, 0), "the clock was set forward by 2h; the window's times move along");
+    assert_eq!(told(-3_000, 0), "the clock was set back by 3s; the window's times move along");
+    let both = told(60_000, 600_000);
+    assert!(both.starts_with("the clock was set forward by 1m; ") && both.contains("looked at for 10m"), "{both}");
+    assert!(!told(0, 600_000).contains("clock"));
+}
+
+#[test]
 fn spans_are_short() {
     for (millis, expected) in
         [(0, "0 ms"), (340, "340 ms"), (12_340, "12.3 s"), (852_345, "14m 12s"), (-5_000, "-5.0 s")]

@@ -35,6 +35,7 @@ impl State {
                 }
             }
             Record::OpeningMissed { opening, .. } => self.last_opening = Some(*opening),
+            Record::ClockMoved { by, unseen } => self.clock_moved(*by, *unseen),
             Record::WindowOpened { id, origin, opening, ends_at, plan } => {
                 self.last_opening = opening.or(self.last_opening);
                 self.window = Some(Window {
@@ -160,6 +161,7 @@ impl State {
             Record::Condensed { .. }
             | Record::Started { .. }
             | Record::OpeningMissed { .. }
+            | Record::ClockMoved { .. }
             | Record::WindowOpened { .. }
             | Record::StepStarted { .. }
             | Record::ProcessStarted { .. }
@@ -273,6 +275,7 @@ impl Window {
             Record::Condensed { .. }
             | Record::Started { .. }
             | Record::OpeningMissed { .. }
+            | Record::ClockMoved { .. }
             | Record::WindowOpened { .. }
             | Record::WindowSettled { .. }
             | Record::NoticeOwed { .. }
@@ -284,6 +287,7 @@ impl Window {
 
     /// Nobody looked while the program was down, and the judge has forgotten what it saw: the soak begins anew.
     fn watched_anew(&mut self, at: Timestamp) {
+        self.nothing_is_to_come_from_later_than(at);
         if let Phase::Soaking { until } = &mut self.phase {
             *until = later(at, self.plan.window.soak);
         }

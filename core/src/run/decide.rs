@@ -122,6 +122,11 @@ impl Draft<'_> {
         match event {
             Event::Restarted { version } => self.restarted(version),
             Event::Pulse { due } => self.openings(&due),
+            Event::ClockMoved { by, unseen } => {
+                if self.state.window.is_some() || !self.state.owed.is_empty() {
+                    self.push(Record::ClockMoved { by, unseen });
+                }
+            }
             Event::Assessed(assessment) => self.assessed(&assessment),
             Event::ProcessStarted { step, process } => {
                 if self.in_flight(step) {

@@ -1,6 +1,6 @@
 //! What comes in.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::record::Process;
 use super::step::Outcome;
@@ -18,6 +18,13 @@ pub enum Event {
     Pulse {
         /// The scheduled openings that are due: see [`window::Schedule::due`](crate::window::Schedule::due).
         due: Vec<DueOpening>,
+    },
+    /// The wall clock was set, or nothing was looked at for a while.
+    ClockMoved {
+        /// By how much it was set.
+        by: SignedDuration,
+        /// For how long nothing was looked at.
+        unseen: SignedDuration,
     },
     /// The judge says something.
     Assessed(Assessment),

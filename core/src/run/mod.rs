@@ -18,6 +18,7 @@
 
 pub mod advance;
 pub(crate) mod apply;
+mod clock;
 pub mod condense;
 pub mod decide;
 pub mod event;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::condense::Carried;
@@ -58,6 +58,13 @@ pub enum Record {
         ends_at: Timestamp,
         /// Everything that was configured then.
         plan: Arc<Plan>,
+    },
+    /// The wall clock was set, or nothing was looked at for a while: what waits for a moment waits for another one.
+    ClockMoved {
+        /// By how much the clock was set, backwards when it is negative.
+        by: SignedDuration,
+        /// For how long nothing was looked at: the machine slept, or the program did not run.
+        unseen: SignedDuration,
     },
     /// A step is about to act.
     StepStarted {

@@ -33,6 +33,7 @@ fn misplaced(state: &State, entry: &Entry, is_first: bool) -> Option<String> {
     match &entry.record {
         Record::Condensed { .. } => (!is_first).then(|| "it lets go of records that are there".to_owned()),
         Record::Started { .. }
+        | Record::ClockMoved { .. }
         | Record::OpeningMissed { .. }
         | Record::NoticeOwed { .. }
         | Record::NoticeDelivered { .. }

@@ -110,10 +110,10 @@ pub struct Owed {
     /// Channels without an end yet.
     pub open: Vec<String>,
     /// Channels on which it was given up.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dead: Vec<String>,
     /// Whether a channel has taken it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reached: bool,
 }
 

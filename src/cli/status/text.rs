@@ -25,6 +25,7 @@ pub(super) fn of(status: &Status, paint: Paint) -> String {
         text.push_str(&field("rollback", &rollback_words(rollback, now)));
     }
     text.push_str(&waiting(status, paint));
+    text.push_str(&configuration(status, paint));
     if !status.signals.is_empty() {
         text.push_str(&title("Signals", paint));
         text.push_str(&signals(&status.signals, now, paint));
@@ -106,6 +107,21 @@ fn waiting(status: &Status, paint: Paint) -> String {
         text.push_str(&wrap(&format!("Acknowledged by {who}."), 2));
     }
     if text.is_empty() { text } else { title("Waits for a person", paint) + &text }
+}
+
+/// What is to come of the configuration's file, if anything.
+fn configuration(status: &Status, paint: Paint) -> String {
+    let Some(configuration) = &status.configuration else { return String::new() };
+    let mut text = String::new();
+    if let Some(refused) = &configuration.refused {
+        let when = relative(refused.at, status.at);
+        text.push_str(&wrap(&format!("The file was refused ({when}); what was there before goes on."), 2));
+        text.push_str(&wrap(&refused.reason, 4));
+    }
+    if configuration.pending {
+        text.push_str(&wrap("Another configuration is taken over when the window is settled.", 2));
+    }
+    if text.is_empty() { text } else { title("Configuration", paint) + &text }
 }
 
 fn signals(signals: &[SignalStatus], now: Timestamp, paint: Paint) -> String {

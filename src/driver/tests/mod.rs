@@ -4,6 +4,7 @@ mod journal;
 mod outside;
 mod stage;
 
+mod clocks;
 mod deliveries;
 mod load;
 mod outages;

@@ -11,6 +11,7 @@ use super::journal::Mode;
 use super::outside::Does;
 use super::stage::Stage;
 use crate::driver::End;
+use crate::driver::snapshot::{RefusedFile, Renewal};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -116,14 +117,48 @@ async fn a_process_reported_while_the_loop_ends_is_written_down() {
 
 #[tokio::test(start_paused = true)]
 async fn a_run_for_one_window_ends_with_it() {
-    let mut stage = Stage::new();
+    let stage = Stage::new();
     let running = stage.start();
     running.open().await;
     running.crash().await;
-    stage.until_settled = true;
+    stage.renewal.send_replace(Renewal { due: true, ..Renewal::default() });
     let again = stage.start();
     let end = tokio::time::timeout(Duration::from_secs(7200), again.driver).await.expect("it ends").unwrap();
     assert_eq!(end, End::Settled);
     assert!(stage.journal.records().iter().any(|record| matches!(record, Record::WindowSettled { .. })));
     assert_eq!(stage.journal.mode(), Mode::Works);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_configuration_is_taken_over_at_once_when_no_window_is_open() {
+    let stage = Stage::new();
+    let mut running = stage.start();
+    running.until("it runs", |snapshot| snapshot.ready.is_ok()).await;
+    sleep(60 * SECOND).await;
+    let began = tokio::time::Instant::now();
+    stage.renewal.send_replace(Renewal { due: true, ..Renewal::default() });
+    assert_eq!(running.driver.await.unwrap(), End::Settled);
+    assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_window_is_not_touched_by_another_configuration_and_no_other_opens() {
+    let stage = Stage::new();
+    stage.outside.breaks.store(true, Ordering::SeqCst);
+    stage.outside.script("email 1", Does::Never);
+    let mut running = stage.start();
+    let id = running.open().await;
+    running.in_flight("migrate").await;
+    let refused = Some(RefusedFile { at: super::stage::now(), reason: "`soak` is no duration".to_owned() });
+    let renewal = Renewal { due: true, next_sha256: Some("9f2c".to_owned()), refused };
+    stage.renewal.send_replace(renewal.clone());
+    let seen = running.until("it is shown", |snapshot| snapshot.renewal == renewal).await;
+    assert_eq!(seen.state.window.as_ref().map(|window| window.id.clone()), Some(id));
+    assert_eq!(running.settled(1).await, WindowOutcome::Recovered);
+    let refusal = running.ask(Ask::Open { guard: false }).await.expect_err("the next one comes with the next life");
+    assert!(refusal.message.contains("taken over"), "{}", refusal.message);
+    let began = tokio::time::Instant::now();
+    assert_eq!(running.driver.await.unwrap(), End::Settled);
+    let took = began.elapsed();
+    assert!(took >= 8 * SECOND && took < 16 * SECOND, "what is owed has a while, and not longer: {took:?}");
 }

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use super::journal::TestJournal;
 use super::outside::Outside;
-use crate::driver::snapshot::{Call, Snapshot};
+use crate::driver::snapshot::{Call, Renewal, Snapshot};
 use crate::driver::{Driver, End, Inbox, Openings, Parts};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
@@ -32,6 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(4 * 3600);
 thread_local! {
     static FROM: Cell<Option<Instant>> = const { Cell::new(None) };
     static SET: Cell<i64> = const { Cell::new(0) };
+    static ASLEEP: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
 /// The wall clock of a test: begins at the opening and follows tokio's time, unless it is set.
@@ -44,6 +45,17 @@ pub(super) fn now() -> Timestamp {
 /// Sets the wall clock by so many milliseconds, against what it would show otherwise.
 pub(super) fn set_clock(milliseconds: i64) {
     SET.set(milliseconds);
+}
+
+/// How long the machine of a test has slept.
+fn asleep() -> Duration {
+    ASLEEP.get()
+}
+
+/// The machine sleeps: no time passes but on the wall.
+pub(super) fn suspend(time: Duration) {
+    ASLEEP.set(ASLEEP.get() + time);
+    SET.set(SET.get() + i64::try_from(time.as_millis()).unwrap());
 }
 
 /// The runbook's window: a migration of ours, a gate, two rungs that ask nobody.
@@ -68,7 +80,8 @@ pub(super) struct Stage {
     pub(super) journal: Arc<TestJournal>,
     pub(super) outside: Arc<Outside>,
     pub(super) openings: Option<Openings>,
-    pub(super) until_settled: bool,
+    /// What is to come of the configuration's file.
+    pub(super) renewal: watch::Sender<Renewal>,
 }
 
 /// A driver at work.
@@ -87,9 +100,10 @@ impl Stage {
     pub(super) fn new() -> Self {
         FROM.set(Some(Instant::now()));
         SET.set(0);
+        ASLEEP.set(Duration::ZERO);
         let journal = Arc::new(TestJournal::default());
         let outside = Arc::new(Outside::new(Arc::clone(&journal)));
-        Self { plan: plan(), journal, outside, openings: None, until_settled: false }
+        Self { plan: plan(), journal, outside, openings: None, renewal: watch::Sender::default() }
     }
 
     /// Starts a driver over the journal, with signals that are read as their plan says.
@@ -122,9 +136,10 @@ impl Stage {
             entries: self.journal.entries(),
             adapters: Arc::clone(&self.outside) as _,
             metrics: Arc::new(Metrics::new(&plan).unwrap()),
-            until_settled: self.until_settled,
+            renewal: self.renewal.subscribe(),
             recorder: Recorder::off(),
             clock: now,
+            asleep,
         };
         let (tracker, cancel) = (TaskTracker::new(), CancellationToken::new());
         let (driver, snapshots) = Driver::new(parts, tracker.clone(), cancel.clone());

@@ -8,7 +8,7 @@ use rollbackd_core::run::record::{Trigger, WindowOutcome};
 use rollbackd_core::run::state::{Hold, Phase, Proof, State, Window};
 
 use super::*;
-use crate::driver::snapshot::Snapshot;
+use crate::driver::snapshot::{RefusedFile, Renewal, Snapshot};
 use crate::server::fixture::{self, at};
 use crate::server::view;
 
@@ -40,6 +40,14 @@ fn with_window(snapshot: &Snapshot, change: impl FnOnce(&mut Window)) -> Snapsho
     let mut state = State::clone(&snapshot.state);
     change(state.window.as_mut().expect("a window"));
     Snapshot { state: Arc::new(state), ..snapshot.clone() }
+}
+
+/// The configuration's file was read again, and refused; `pending`: after one that was accepted.
+fn renewed(snapshot: &Snapshot, pending: bool) -> Snapshot {
+    let reason = "shop.toml:12:5: `soak` is no duration".to_owned();
+    let refused = Some(RefusedFile { at: at("02:14:10"), reason });
+    let renewal = Renewal { due: pending, next_sha256: pending.then(|| "9f2c".to_owned()), refused };
+    Snapshot { renewal, ..snapshot.clone() }
 }
 
 /// One snapshot of each kind that there is something to show of, by name.
@@ -103,6 +111,8 @@ fn samples() -> Vec<(&'static str, Snapshot)> {
         ("refused", fixture::settled(at("02:16:00"), WindowOutcome::Refused)),
         ("cancelled", fixture::settled(at("02:16:00"), WindowOutcome::Cancelled)),
         ("abandoned", fixture::settled(at("02:16:00"), WindowOutcome::Abandoned)),
+        ("renewed", renewed(&watching, true)),
+        ("file_refused", renewed(&fixture::quiet(now), false)),
         ("stale", Snapshot { at: now - SignedDuration::from_secs(75), ..watching }),
     ]
 }
@@ -141,6 +151,8 @@ fn the_tab_begins_with_the_state() {
             "Cancelled",
             "Ended unverified",
             "Watching",
+            "No window yet",
+            "Watching",
         ]
     );
 }
@@ -170,6 +182,8 @@ fn what_waits_for_a_person_comes_with_its_commands() {
         ("unready", &["The daemon is not ready", "the database does not answer", "none is scheduled"]),
         ("stale", &["The daemon stands still", "1m 15s old", "band alarm"]),
         ("refused", &["no room for a backup", "band caution"]),
+        ("renewed", &["Another configuration is taken over when the window is settled.", "file was refused"]),
+        ("file_refused", &["file was refused", "shop.toml:12:5: `soak` is no duration", "goes on with what it has"]),
     ] {
         let (_, snapshot) = samples().into_iter().find(|(other, _)| *other == name).expect("a sample");
         let page = page(&snapshot);

@@ -77,6 +77,9 @@ impl Head {
         if unheard.is_some() || !status.ready.ok {
             tone = tone.max(if open { Tone::Alarm } else { Tone::Caution });
         }
+        if status.configuration.as_ref().is_some_and(|configuration| configuration.refused.is_some()) {
+            tone = tone.max(Tone::Caution);
+        }
         Self {
             title: format!("{state_in_title} · {} · rollbackd", status.plan),
             state,

@@ -54,6 +54,9 @@ async fn status_has_the_shape_of_the_contract() {
             "operator": null,
             "acknowledged": null,
             "notices_pending": 1,
+            "configuration": {
+                "sha256": "0123456789abcdef".repeat(4), "pending": false, "next_sha256": null, "refused": null,
+            },
         })
     );
     assert_eq!(running.socket("GET /api/v1/status", "").await.json(), answer.json(), "the same on both sockets");

@@ -8,6 +8,7 @@
     reason = "tests look for a few kinds of record, write configurations, and say what they cannot try here"
 )]
 
+mod clocks;
 mod crash;
 mod frozen;
 mod heartbeat;
@@ -15,8 +16,10 @@ mod journal;
 mod metrics;
 mod notices;
 mod operator;
+mod orphans;
 mod points;
 mod refusals;
+mod reload;
 mod schedule;
 mod secrets;
 mod start;

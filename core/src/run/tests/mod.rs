@@ -5,6 +5,7 @@ mod setup;
 mod story;
 mod world;
 
+mod clock;
 mod crashes;
 mod incidents;
 mod ladders;

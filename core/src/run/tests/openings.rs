@@ -89,6 +89,44 @@ fn a_missed_opening_is_left_out_or_made_up_for() {
 }
 
 #[test]
+fn a_night_in_which_clocks_change_and_nobody_looks_is_missed_as_any_other() {
+    for (zone, after, now, openings) in [
+        ("Europe/Berlin", "2026-03-28T12:00:00Z", "2026-03-29T08:00:00Z", &["20260329T010000Z"][..]),
+        ("Europe/Berlin", "2026-10-24T12:00:00Z", "2026-10-25T08:00:00Z", &["20261025T003000Z"]),
+        ("America/New_York", "2026-03-07T12:00:00Z", "2026-03-08T12:00:00Z", &["20260308T070000Z"]),
+        ("Australia/Lord_Howe", "2026-10-03T06:00:00Z", "2026-10-03T20:00:00Z", &["20261003T153000Z"]),
+        ("Africa/Casablanca", "2026-02-14T12:00:00Z", "2026-02-15T12:00:00Z", &["20260215T013000Z"]),
+        // Of a day that was never there, and of the day after it.
+        ("Pacific/Apia", "2011-12-30T05:00:00Z", "2011-12-30T18:00:00Z", &["20111230T100000Z", "20111230T123000Z"]),
+    ] {
+        let schedule = crate::window::parse("30 2 * * *").expect("a schedule");
+        let zone = jiff::tz::TimeZone::get(zone).expect("a zone");
+        let (after, now): (Timestamp, Timestamp) = (after.parse().expect("a time"), now.parse().expect("a time"));
+        let tolerance = jiff::SignedDuration::from_secs(90);
+        for missed in [Missed::Skip, Missed::Run] {
+            let mut life = Life::new(missed);
+            // The alarm rings late, and more than once.
+            for _ in 0..3 {
+                let after = life.state.last_opening.unwrap_or(after);
+                let due = schedule.due(&zone, after, now, tolerance);
+                life.feed(now, Event::Pulse { due }).expect("a pulse is never refused");
+            }
+            let opened: Vec<String> = life
+                .openings()
+                .into_iter()
+                .filter_map(|one| Some(one.strip_prefix("opened shop-")?.to_owned()))
+                .collect();
+            let left_out = life.openings().len() - opened.len();
+            let (last, others) = openings.split_last().expect("some");
+            match missed {
+                Missed::Skip => assert_eq!((opened, left_out), (Vec::new(), openings.len()), "{zone:?}"),
+                Missed::Run => assert_eq!((opened, left_out), (vec![(*last).to_owned()], others.len()), "{zone:?}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn of_many_openings_only_the_last_is_opened() {
     let mut life = Life::new(Missed::Run);
     life.pulse(at(200_000), &[(0, true), (86_400, true), (172_800, true)]);

@@ -146,6 +146,7 @@ fn word(record: &Record, steps: &mut BTreeMap<u64, String>) -> Option<String> {
         Record::Condensed { .. } => "condensed".to_owned(),
         Record::Started { .. } => "|".to_owned(),
         Record::OpeningMissed { .. } => "missed".to_owned(),
+        Record::ClockMoved { .. } => "clock".to_owned(),
         Record::WindowOpened { .. } => "open".to_owned(),
         Record::StepStarted { number, step, .. } => {
             let place = match step {

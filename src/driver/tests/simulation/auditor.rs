@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use rand::Rng as _;
 use rand::SeedableRng as _;
@@ -10,6 +11,7 @@ use rollbackd_core::plan::Method;
 use rollbackd_core::run::record::{Entry, Record, Trigger, WindowOutcome};
 use rollbackd_core::run::state::State;
 use rollbackd_core::run::step::Step;
+use tokio::time::Instant;
 
 use crate::journal::memory::MemoryJournal;
 use crate::journal::{AppendError, Journal, ReadError};
@@ -45,6 +47,8 @@ struct Seen {
     sick: bool,
     /// The window whose last word is that an operator is needed.
     stopped: Option<String>,
+    /// Since when the window soaks, on a clock that nobody sets.
+    soaks_since: Option<Instant>,
 }
 
 impl Auditor {
@@ -151,6 +155,7 @@ impl Seen {
                 let migrated = self.migrations.contains(window);
                 match outcome {
                     WindowOutcome::Passed if rolled_back => Err("passed after a rollback"),
+                    WindowOutcome::Passed if !self.soaked(state) => Err("passed without its whole soak"),
                     WindowOutcome::Refused if migrated => Err("refused after the migration had begun"),
                     WindowOutcome::Recovered if !rolled_back => Err("recovered without a rollback"),
                     WindowOutcome::Passed
@@ -159,6 +164,15 @@ impl Seen {
                     | WindowOutcome::Cancelled
                     | WindowOutcome::Abandoned => Ok(()),
                 }
+            }
+            Record::MigrationFinished { .. } => {
+                self.soaks_since = Some(Instant::now());
+                Ok(())
+            }
+            // Nobody looked while the program was down.
+            Record::Started { .. } => {
+                self.soaks_since = self.soaks_since.map(|_| Instant::now());
+                Ok(())
             }
             Record::NoticeOwed { notice } => {
                 let new = self.notices.insert(notice.id.clone(), BTreeSet::new()).is_none();
@@ -169,12 +183,11 @@ impl Seen {
                 if ended.insert(channel.clone()) { Ok(()) } else { Err("a delivery ended twice") }
             }
             Record::Condensed { .. }
-            | Record::Started { .. }
             | Record::OpeningMissed { .. }
+            | Record::ClockMoved { .. }
             | Record::ProcessStarted { .. }
             | Record::StepEnded { .. }
             | Record::WarmedUp { .. }
-            | Record::MigrationFinished { .. }
             | Record::VerdictChanged { .. }
             | Record::RulePaged { .. }
             | Record::RuleQuieted { .. }
@@ -190,6 +203,14 @@ impl Seen {
             | Record::PageRepeated
             | Record::NoticeCancelled { .. } => Ok(()),
         }
+    }
+
+    /// Whether the window has soaked for as long as was configured.
+    fn soaked(&self, state: &State) -> bool {
+        let soak = state.window.as_ref().map(|window| window.plan.window.soak).unwrap_or_default();
+        // Steps of milliseconds are not taken for any.
+        let whole = Duration::try_from(soak).unwrap_or_default().saturating_sub(Duration::from_millis(100));
+        self.soaks_since.is_some_and(|since| since.elapsed() >= whole)
     }
 
     fn step(&mut self, step: &Step, window: &str, state: &State) -> Result<(), &'static str> {

@@ -120,9 +120,10 @@ impl Simulation {
             entries: self.auditor.entries(),
             adapters: Arc::clone(&self.weather) as _,
             metrics: Arc::new(Metrics::new(&self.plan).expect("metrics")),
-            until_settled: false,
+            renewal: watch::Sender::default().subscribe(),
             recorder: Recorder::off(),
             clock: now,
+            asleep: || Duration::ZERO,
         };
         let (tracker, cancel) = (TaskTracker::new(), CancellationToken::new());
         let (driver, snapshots) = Driver::new(parts, tracker.clone(), cancel.clone());
@@ -190,8 +191,9 @@ impl Simulation {
                     life = self.start();
                 }
                 8..=12 => {
-                    let jump =
-                        *[-7_200_000, -3_000, -1, 1, 2_000, 600_000, 7_200_000].choose(&mut self.rng).expect("some");
+                    let jump = *[-40_000_000_000, -7_200_000, -3_000, -1, 1, 2_000, 600_000, 7_200_000, 40_000_000_000]
+                        .choose(&mut self.rng)
+                        .expect("some");
                     self.clock += jump;
                     set_clock(self.clock);
                     self.tally.jumps += 1;
