@@ -11,19 +11,26 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
+use tokio::time::Instant;
 
 use super::exit::{Exit, Stop};
+use crate::journal::redb::is_held;
 use crate::server::control_socket;
 use crate::server::view::{Done, ProblemBody, Wish};
 
 /// For connecting, sending, and reading the whole answer; the daemon itself takes ten seconds at most.
 const WITHIN: Duration = Duration::from_secs(20);
+/// So long a daemon may have the journal and not listen …
+const ABSENT: Duration = Duration::from_secs(8);
+/// … and so often it is tried.
+const AGAIN: Duration = Duration::from_millis(50);
 /// An answer may have so many bytes: a window's records hold the catalog from before the migration.
 const ANSWER_BYTES: usize = 256 * 1024 * 1024;
 
 /// A way to the daemon.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
+    state_dir: PathBuf,
     socket: PathBuf,
 }
 
@@ -66,7 +73,7 @@ impl From<Unanswered> for Stop {
 impl Client {
     /// The daemon of a state directory.
     pub(super) fn new(state_dir: &Path) -> Self {
-        Self { socket: control_socket(state_dir) }
+        Self { state_dir: state_dir.to_owned(), socket: control_socket(state_dir) }
     }
 
     /// Reads something.
@@ -89,9 +96,17 @@ impl Client {
     }
 
     async fn ask(&self, method: Method, path: &str, accept: &'static str, body: Bytes) -> Result<Bytes, Unanswered> {
-        match tokio::time::timeout(WITHIN, self.exchange(method, path, accept, body)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(self.broken(&format!("it did not answer within {} s", WITHIN.as_secs()))),
+        let began = Instant::now();
+        loop {
+            let asked = self.exchange(method.clone(), path, accept, body.clone());
+            match tokio::time::timeout(WITHIN, asked).await {
+                // A daemon that begins, or goes over to another configuration, has the journal before it listens.
+                Ok(Err(Unanswered::NoDaemon(_))) if began.elapsed() < ABSENT && is_held(&self.state_dir) => {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                Ok(answer) => return answer,
+                Err(_) => return Err(self.broken(&format!("it did not answer within {} s", WITHIN.as_secs()))),
+            }
         }
     }
 

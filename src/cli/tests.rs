@@ -393,6 +393,28 @@ async fn a_journal_that_does_not_follow_or_is_damaged_is_found_out() {
     assert_eq!(std::fs::read(&file).expect("a file"), bytes, "nothing is written");
 }
 
+/// Between two configurations a daemon has the journal and does not listen: it is waited for.
+#[tokio::test]
+async fn a_daemon_that_does_not_listen_yet_is_waited_for() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let held = RedbJournal::open(directory.path()).expect("a journal");
+    let status = rollbackd(directory.path(), &["status"]);
+    let listens = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let server = serve(fixture::quiet(clock::now()), None).await;
+        std::os::unix::fs::symlink(
+            crate::server::control_socket(server.directory.path()),
+            crate::server::control_socket(directory.path()),
+        )
+        .expect("its socket");
+        server
+    };
+    let ((ended, text), _server) = tokio::join!(status, listens);
+    assert_eq!(ended, Ok(Exit::Done));
+    assert!(!text.contains("nobody watches"), "{text}");
+    drop(held);
+}
+
 #[tokio::test]
 async fn the_journal_of_a_running_daemon_is_asked_for() {
     let server = serve(fixture::rolling_back(clock::now()), None).await;

@@ -101,7 +101,8 @@ pub struct Ending {
     pub rollback: Option<(Trigger, Timestamp)>,
 }
 
-/// A notice and the channels on which it is still owed.
+/// A notice and the channels on which it is still owed. It is written down where old windows are let go, so a field that
+/// is added here needs `#[serde(default)]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Owed {
     /// The notice.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use redb::{Builder, Database, DatabaseError};
 
 use super::CACHE;
+use super::table::is_full;
 use crate::journal::reserve::Reserve;
 
 /// What a journal is kept on.
@@ -21,7 +22,7 @@ pub(in crate::journal) trait Medium: Send + Sync {
     /// Makes room where there is none any more. Says whether it did.
     fn make_room(&self) -> bool;
 
-    /// Keeps room again that was given back.
+    /// Keeps room again that was used or given back.
     fn keep_room(&self);
 
     /// How many bytes it takes.
@@ -65,7 +66,7 @@ impl Medium for FileMedium {
     }
 
     fn make_room(&self) -> bool {
-        let made = self.reserve.give_to(&self.path);
+        let made = self.reserve.give_back();
         if made {
             self.lacking.store(true, Ordering::Release);
             tracing::warn!(
@@ -78,9 +79,13 @@ impl Medium for FileMedium {
     }
 
     fn keep_room(&self) {
-        if self.lacking.load(Ordering::Acquire) && self.reserve.set_aside_again() {
-            self.lacking.store(false, Ordering::Release);
-            tracing::info!(event = "journal.reserve_kept", "room for the journal is set aside again");
+        if self.lacking.load(Ordering::Acquire) {
+            if self.reserve.set_aside_again() {
+                self.lacking.store(false, Ordering::Release);
+                tracing::info!(event = "journal.reserve_kept", "room for the journal is set aside again");
+            }
+        } else if self.reserve.is_there() && self.reserve.top_up().is_err_and(|error| is_full(&error)) {
+            self.make_room();
         }
     }
 

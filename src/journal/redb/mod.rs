@@ -218,6 +218,11 @@ fn open_with_room(medium: &FileMedium) -> Result<Database, DatabaseError> {
     }
 }
 
+/// Whether some process works with the journal in `state_dir` now.
+pub fn is_held(state_dir: &Path) -> bool {
+    matches!(lock(state_dir, &state_dir.join(FILE), File::try_lock_shared), Err(OpenError::Held { .. }))
+}
+
 /// Where the journal is that is there already.
 fn existing(state_dir: &Path) -> Result<PathBuf, OpenError> {
     let path = state_dir.join(FILE);

@@ -6,6 +6,7 @@ mod damage;
 mod disk;
 mod faults;
 mod golden;
+mod room;
 
 use jiff::Timestamp;
 use rollbackd_core::run::record::{Entry, Record};

@@ -128,8 +128,10 @@ fn a_disk_that_fills_up_stops_everything_until_there_is_room() {
     let daemon = stage.daemon();
     open(&stage);
     stage.wait_for_state("watching");
-    // What was set aside for this case is gone, too: somebody has made room with it.
+    // What was set aside for this case is gone, too: the file, and what the journal has behind its end.
     std::fs::remove_file(stage.state().join("journal.reserve")).unwrap();
+    let journal = std::fs::OpenOptions::new().write(true).open(stage.state().join("journal.redb")).unwrap();
+    journal.set_len(journal.metadata().unwrap().len()).unwrap();
     volume.fill();
     // Whatever still fits into the file's own room is written; then nothing is.
     eventually("the journal cannot be written", || {

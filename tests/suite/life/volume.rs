@@ -39,6 +39,11 @@ impl Volume {
         while file.write_all(&block).is_ok() {}
     }
 
+    /// Whether no byte is free.
+    pub(super) fn is_full(&self) -> bool {
+        rustix::fs::statvfs(&self.0).unwrap().f_bavail == 0
+    }
+
     /// Leaves no byte free from now on, whatever others give back.
     pub(super) fn keep_full(&self) -> Filling {
         let enough = Arc::new(AtomicBool::new(false));
