@@ -334,7 +334,8 @@ async fn what_an_orphan_prints_does_not_fill_the_disk_while_it_is_waited_for() {
     assert!(orphan.gone_while_kept(&file, Duration::from_secs(60)).await);
     assert!(std::fs::metadata(&file).unwrap().len() <= output::FILE_CAP);
     let text = std::fs::read_to_string(&file).unwrap();
-    assert!(text.starts_with("[rollbackd emptied this file") && text.ends_with("the end\n"));
+    // The child may print between the cut and the note of it.
+    assert!(text.contains("[rollbackd emptied this file") && text.ends_with("the end\n"), "{} bytes", text.len());
 }
 
 #[tokio::test]
