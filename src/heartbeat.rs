@@ -90,23 +90,23 @@ enum Standing {
 #[derive(Debug)]
 struct Course {
     open: Option<(String, Standing)>,
-    /// How many windows were settled.
-    settled: usize,
+    /// How many windows were settled since the journal began.
+    settled: u64,
 }
 
 impl Course {
     /// Nothing was said yet, and of windows that were settled before nothing will be.
-    const fn new(settled: usize) -> Self {
+    const fn new(settled: u64) -> Self {
         Self { open: None, settled }
     }
 
     /// What is to be said now that the state is this one.
     fn follow(&mut self, state: &State) -> Vec<Word> {
         let mut words = Vec::new();
-        let unseen = state.history.get(self.settled..).unwrap_or_default();
-        self.settled = state.history.len();
         // One that has come and gone between two looks gets its last word too.
-        words.extend(unseen.last().map(|settled| last_word(settled.outcome)));
+        let unseen = state.history.last().filter(|_| state.settled() > self.settled);
+        words.extend(unseen.map(|settled| last_word(settled.outcome)));
+        self.settled = state.settled();
         let before = self.open.take();
         if let Some(window) = &state.window {
             let now = standing(&window.phase);
@@ -182,7 +182,7 @@ impl Heartbeat {
         snapshots: watch::Receiver<Arc<Snapshot>>,
         cancel: CancellationToken,
     ) -> impl Future<Output = ()> + Send {
-        let course = Course::new(snapshots.borrow().state.history.len());
+        let course = Course::new(snapshots.borrow().state.settled());
         self.run(course, snapshots, cancel)
     }
 

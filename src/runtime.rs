@@ -111,6 +111,8 @@ impl Runtime {
             token: config.http.as_ref().and_then(|http| http.token.clone()),
         };
         let reader = signal::Reader::new(Arc::clone(&config)).map_err(|reason| anyhow!(reason))?;
+        let heartbeat = config.heartbeat.as_ref().map(|heartbeat| Heartbeat::new(heartbeat, heard));
+        let heartbeat = heartbeat.transpose().map_err(|reason| anyhow!(reason))?;
         let alarm = if is_daemon { Some(alarm(pulsing).await?) } else { None };
         // Last of what may fail: nothing is left of what could not be started, and another configuration can be tried.
         if let Err(error) = server::start(&config, shared, &tracker, &services).await {
@@ -124,8 +126,7 @@ impl Runtime {
         tracker.spawn(keep_sessions(pinned.clone(), snapshots.clone()));
         tracker.spawn(pinned.clone().tend(services.clone()));
         tracker.spawn(watch_database(pinned, database_seen, services.clone()));
-        if let Some(heartbeat) = &config.heartbeat {
-            let heartbeat = Heartbeat::new(heartbeat, heard).map_err(|reason| anyhow!(reason))?;
+        if let Some(heartbeat) = heartbeat {
             tracker.spawn(heartbeat.follow(snapshots.clone(), services.clone()));
         }
         if let Some(alarm) = alarm {

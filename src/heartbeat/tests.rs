@@ -114,6 +114,18 @@ fn after_a_restart_only_what_is_open_is_spoken_of() {
     }
 }
 
+/// Old windows are let go just when one is settled: it has its last word all the same.
+#[test]
+fn a_window_at_whose_end_older_ones_are_let_go_has_its_last_word() {
+    let five = ["a", "b", "c", "d", "e"].map(|id| (id, WindowOutcome::Passed));
+    let mut course = Course::new(5);
+    assert_eq!(course.follow(&state(&five, Some(("f", "soaking")))), [Word::Start]);
+    let kept = [("e", WindowOutcome::Passed), ("f", WindowOutcome::Recovered)];
+    let condensed = State { let_go: 4, ..state(&kept, None) };
+    assert_eq!(course.follow(&condensed), [Word::Well]);
+    assert_eq!(course.follow(&condensed), []);
+}
+
 #[test]
 fn start_and_fail_are_behind_the_path() {
     for (url, start) in [

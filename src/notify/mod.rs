@@ -150,6 +150,8 @@ impl Sender {
     {
         // What expired while we were away is tried once all the same: late is better than never.
         let since = clock::Stopwatch::start();
+        // Counted without the wall clock from here on, which may be set meanwhile.
+        let left = retry::remaining(notice.expires_at, clock::now()).unwrap_or_default();
         let mut failures = 0;
         loop {
             let Err(failure) = attempt().await else {
@@ -159,7 +161,7 @@ impl Sender {
             attempted(Some(failure.cause.as_str()));
             failures += 1;
             let Then::Retry { after } = failure.then else { return Err(failure.reason) };
-            let Some(remaining) = retry::remaining(notice.expires_at, clock::now()) else {
+            let Some(remaining) = left.checked_sub(since.elapsed()).filter(|remaining| !remaining.is_zero()) else {
                 let times = if failures == 1 { "attempt" } else { "attempts" };
                 return Err(format!("expired after {failures} {times}; last: {}", failure.reason));
             };

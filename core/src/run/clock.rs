@@ -15,6 +15,7 @@ impl State {
     pub(super) fn clock_moved(&mut self, by: SignedDuration, unseen: SignedDuration) {
         for owed in &mut self.owed {
             shift(&mut owed.notice.not_before, by);
+            shift(&mut owed.notice.expires_at, by);
         }
         if let Some(window) = &mut self.window {
             window.clock_moved(by, unseen);

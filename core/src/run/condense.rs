@@ -49,20 +49,20 @@ pub fn condensed<'a>(entries: impl IntoIterator<Item = &'a Entry>, last: u64) ->
 impl State {
     /// What is still to be known when every record so far is gone.
     fn carried(self) -> Carried {
+        let windows = self.settled();
         // Every field by name: what is added to the state must be thought of here.
         let Self {
             seq: _,
             first_started_at,
             last_opening,
             window: _,
-            history,
-            let_go,
+            history: _,
+            let_go: _,
             last_checks,
             last_ending,
             owed,
             counts,
         } = self;
-        let windows = let_go + u64::try_from(history.len()).unwrap_or(u64::MAX);
         Carried { windows, first_started_at, last_opening, last_checks, last_ending, owed, counts }
     }
 

@@ -414,6 +414,11 @@ impl StateName {
 }
 
 impl State {
+    /// How many windows were settled since the journal began, those that were let go among them.
+    pub fn settled(&self) -> u64 {
+        self.let_go + u64::try_from(self.history.len()).unwrap_or(u64::MAX)
+    }
+
     /// Where the open window stands; `None` when no window is open.
     pub fn state_name(&self) -> Option<StateName> {
         self.window.as_ref().map(Window::state_name)

@@ -126,6 +126,20 @@ fn what_waits_moves_with_the_clock_and_replays() {
 }
 
 #[test]
+fn what_is_owed_does_not_expire_because_the_clock_is_set() {
+    let mut core = Core::new();
+    let left = |core: &Core| -> Vec<SignedDuration> {
+        core.state.owed.iter().map(|owed| owed.notice.expires_at.duration_since(core.now)).collect()
+    };
+    let before = left(&core);
+    assert!(!before.is_empty());
+    for days in [30, -60] {
+        core.set_clock(SignedDuration::from_hours(24 * days));
+        assert_eq!(left(&core), before, "set by {days} days");
+    }
+}
+
+#[test]
 fn time_in_which_nobody_looked_is_no_soak_but_the_hard_end_comes() {
     let mut core = soaking();
     let ends_at = core.state.window.as_ref().expect("a window").ends_at;
