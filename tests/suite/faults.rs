@@ -13,6 +13,7 @@ use rollbackd_core::run::record::{Entry, Record};
 use rollbackd_core::run::step::{Moment, Step};
 
 use crate::endings::BREAKING;
+use crate::life::assert_recovered;
 use crate::stage::{Daemon, QUARANTINE, Stage, eventually, runtime, script, until};
 
 /// A stage that stands between the rungs: the first one waits for `go`, then fails.
@@ -43,15 +44,6 @@ fn wait_for_the_look(stage: &Stage) {
         let records = stage.records();
         if records.iter().any(looks) { Ok(()) } else { Err(format!("{:?}", records.last())) }
     });
-}
-
-#[track_caller]
-fn assert_recovered(stage: &Stage, daemon: Daemon) {
-    stage.wait_for_state("recovered");
-    assert!(!stage.path("maintenance").exists(), "traffic is resumed");
-    assert!(!stage.new_tables().iter().any(|table| table.starts_with("public.")), "{:?}", stage.new_tables());
-    stage.assert_originals_whole();
-    daemon.term().expect(0);
 }
 
 /// Waits until a person is needed, for a reason in which this is said.

@@ -163,49 +163,53 @@ impl Outside {
         if let Step::Act { .. } = assignment.step {
             self.migrated.store(false, Ordering::SeqCst);
         }
-        Outcome::succeeded(format!("{} is done", assignment.step.name()), self.finding(&assignment.step))
+        Outcome::succeeded(
+            format!("{} is done", assignment.step.name()),
+            finding(&assignment.step, self.migrated.load(Ordering::SeqCst)),
+        )
     }
+}
 
-    fn finding(&self, step: &Step) -> Finding {
-        match step {
-            Step::Backup => Finding::Backup {
-                directory: "backups/1".to_owned(),
-                bytes: 1,
-                baseline: Arc::new(Baseline {
-                    format: Baseline::FORMAT,
-                    at: stage::now(),
-                    server_version: "17.2".to_owned(),
-                    catalog: Catalog::default(),
-                    counts: Vec::new(),
-                    identities: Vec::new(),
-                    prints: Vec::new(),
-                }),
-            },
-            Step::ReadGate { .. } => Finding::Gate { prior: "open".to_owned() },
-            Step::Inspect { .. } => {
-                let page = || ObjectId {
-                    kind: ObjectKind::Table,
-                    schema: "public".to_owned(),
-                    of: None,
-                    name: "pages".to_owned(),
-                };
-                let added = if self.migrated.load(Ordering::SeqCst) { vec![page()] } else { Vec::new() };
-                Finding::Difference {
-                    difference: Difference { added, ..Difference::default() },
-                    rows: Vec::new(),
-                    way_back: Vec::new(),
-                    restore: Vec::new(),
-                }
+/// What a step of this kind finds, when something of the migration is there or not.
+pub(super) fn finding(step: &Step, migrated: bool) -> Finding {
+    match step {
+        Step::Backup => Finding::Backup {
+            directory: "backups/1".to_owned(),
+            bytes: 1,
+            baseline: Arc::new(Baseline {
+                format: Baseline::FORMAT,
+                at: stage::now(),
+                server_version: "17.2".to_owned(),
+                catalog: Catalog::default(),
+                counts: Vec::new(),
+                identities: Vec::new(),
+                prints: Vec::new(),
+            }),
+        },
+        Step::ReadGate { .. } => Finding::Gate { prior: "open".to_owned() },
+        Step::Inspect { .. } => {
+            let page = || ObjectId {
+                kind: ObjectKind::Table,
+                schema: "public".to_owned(),
+                of: None,
+                name: "pages".to_owned(),
+            };
+            let added = if migrated { vec![page()] } else { Vec::new() };
+            Finding::Difference {
+                difference: Difference { added, ..Difference::default() },
+                rows: Vec::new(),
+                way_back: Vec::new(),
+                restore: Vec::new(),
             }
-            Step::Preflight
-            | Step::Migrate
-            | Step::EndProcess { .. }
-            | Step::AwaitProcess { .. }
-            | Step::CloseGate { .. }
-            | Step::OpenGate { .. }
-            | Step::Act { .. }
-            | Step::Verify { .. } => Finding::Nothing,
         }
+        Step::Preflight
+        | Step::Migrate
+        | Step::EndProcess { .. }
+        | Step::AwaitProcess { .. }
+        | Step::CloseGate { .. }
+        | Step::OpenGate { .. }
+        | Step::Act { .. }
+        | Step::Verify { .. } => Finding::Nothing,
     }
 }
 

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use super::journal::TestJournal;
 use super::outside::Outside;
+use crate::driver::adapters::Adapters;
 use crate::driver::snapshot::{Call, Renewal, Snapshot};
 use crate::driver::{Driver, End, Inbox, Openings, Parts};
 use crate::journal::Journal;
@@ -93,7 +94,7 @@ pub(super) struct Running {
     pub(super) database: watch::Sender<Result<(), String>>,
     pub(super) cancel: CancellationToken,
     pub(super) driver: JoinHandle<End>,
-    tracker: TaskTracker,
+    pub(super) tracker: TaskTracker,
 }
 
 impl Stage {
@@ -128,29 +129,44 @@ impl Stage {
 
     /// The same without anybody who reads the signals.
     pub(super) fn start_unread(&self) -> Running {
-        let plan = Arc::new(self.plan.clone());
-        let parts = Parts {
-            plan: Arc::clone(&plan),
-            openings: self.openings.clone(),
-            journal: Arc::clone(&self.journal) as Arc<dyn Journal>,
-            entries: self.journal.entries(),
-            adapters: Arc::clone(&self.outside) as _,
-            metrics: Arc::new(Metrics::new(&plan).unwrap()),
-            renewal: self.renewal.subscribe(),
-            recorder: Recorder::off(),
-            clock: now,
-            asleep,
-        };
-        let (tracker, cancel) = (TaskTracker::new(), CancellationToken::new());
-        let (driver, snapshots) = Driver::new(parts, tracker.clone(), cancel.clone());
-        let (readings, read) = mpsc::channel(1024);
-        let (calls, called) = mpsc::channel(64);
-        let (pulses, looks) = mpsc::channel(8);
-        let (database, seen) = watch::channel(Ok(()));
-        let inbox = Inbox { readings: read, calls: called, pulses: looks, database: seen };
-        let driver = tracker.spawn(driver.run(inbox));
-        Running { snapshots, readings, calls, pulses, database, cancel, driver, tracker }
+        let journal = Arc::clone(&self.journal) as Arc<dyn Journal>;
+        let parts = parts(Arc::new(self.plan.clone()), journal, self.journal.entries(), Arc::clone(&self.outside) as _);
+        launch(Parts { openings: self.openings.clone(), renewal: self.renewal.subscribe(), ..parts })
     }
+}
+
+/// What a driver in virtual time is made of, without a schedule.
+pub(super) fn parts(
+    plan: Arc<Plan>,
+    journal: Arc<dyn Journal>,
+    entries: Vec<Entry>,
+    adapters: Arc<dyn Adapters>,
+) -> Parts {
+    Parts {
+        metrics: Arc::new(Metrics::new(&plan).unwrap()),
+        plan,
+        openings: None,
+        journal,
+        entries,
+        adapters,
+        renewal: watch::Sender::default().subscribe(),
+        recorder: Recorder::off(),
+        clock: now,
+        asleep,
+    }
+}
+
+/// Starts a driver.
+pub(super) fn launch(parts: Parts) -> Running {
+    let (tracker, cancel) = (TaskTracker::new(), CancellationToken::new());
+    let (driver, snapshots) = Driver::new(parts, tracker.clone(), cancel.clone());
+    let (readings, read) = mpsc::channel(1024);
+    let (calls, called) = mpsc::channel(64);
+    let (pulses, looks) = mpsc::channel(8);
+    let (database, seen) = watch::channel(Ok(()));
+    let inbox = Inbox { readings: read, calls: called, pulses: looks, database: seen };
+    let driver = tracker.spawn(driver.run(inbox));
+    Running { snapshots, readings, calls, pulses, database, cancel, driver, tracker }
 }
 
 /// A reading that was made now.

@@ -1,12 +1,13 @@
 //! Ended in the middle, by SIGKILL and by SIGTERM: the next start goes on where it was.
 
-use rollbackd_core::run::record::{MigrationEnd, Record, WindowOutcome};
+use rollbackd_core::run::record::{MigrationEnd, Record};
 
 use super::{
-    End, assert_everybody_was_told, count, end, open, outcome, rollbacks, steps, touch, wait_for_file, wait_for_step,
+    End, assert_everybody_was_told, assert_recovered, count, end, open, outcome, rollbacks, steps, touch,
+    wait_for_file, wait_for_step,
 };
 use crate::endings::{BREAKING, HARMLESS};
-use crate::stage::{Daemon, QUARANTINE, Stage, script, until};
+use crate::stage::{QUARANTINE, Stage, script, until};
 
 /// A stage whose window runs a migration by itself.
 fn with_migration(name: &str, sql: &str) -> Stage {
@@ -14,26 +15,6 @@ fn with_migration(name: &str, sql: &str) -> Stage {
     let migration = stage.migration(sql);
     stage.plan.command(&migration);
     stage
-}
-
-/// What must be so after every interrupted rollback.
-#[track_caller]
-fn assert_recovered(stage: &Stage, daemon: Daemon) {
-    stage.wait_for_state("recovered");
-    let records = stage.records();
-    assert_eq!(rollbacks(&records), 1, "{:?}", steps(&records));
-    assert_eq!(outcome(&records), Some(WindowOutcome::Recovered));
-    assert_everybody_was_told(stage);
-    assert!(!stage.path("maintenance").exists(), "traffic is resumed");
-    assert!(!stage.new_tables().iter().any(|table| table.starts_with("public.")), "{:?}", stage.new_tables());
-    stage.assert_originals_whole();
-    daemon.term().expect(0);
-    stage.assert_nothing_runs();
-    let kept = stage.records();
-    let (told, later) = kept.split_at(records.len());
-    assert_eq!(told, records, "what the daemon said is what the journal holds");
-    let delivered = later.iter().all(|entry| matches!(entry.record, Record::NoticeDelivered { .. }));
-    assert!(delivered, "only receipts of notices may have come since: {:?}", steps(later));
 }
 
 /// A script that says that it runs, does something, and then waits to be let go.

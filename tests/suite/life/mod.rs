@@ -128,6 +128,26 @@ fn assert_everybody_was_told(stage: &Stage) {
     }
 }
 
+/// What must be so after every rollback that was interrupted or ran into a fault, and came to a good end. Ends the daemon.
+#[track_caller]
+pub(crate) fn assert_recovered(stage: &Stage, daemon: Daemon) {
+    stage.wait_for_state("recovered");
+    let records = stage.records();
+    assert_eq!(rollbacks(&records), 1, "{:?}", steps(&records));
+    assert_eq!(outcome(&records), Some(WindowOutcome::Recovered));
+    assert_everybody_was_told(stage);
+    assert!(!stage.path("maintenance").exists(), "traffic is resumed");
+    assert!(!stage.new_tables().iter().any(|table| table.starts_with("public.")), "{:?}", stage.new_tables());
+    stage.assert_originals_whole();
+    daemon.term().expect(0);
+    stage.assert_nothing_runs();
+    let kept = stage.records();
+    let (told, later) = kept.split_at(records.len());
+    assert_eq!(told, records, "what the daemon said is what the journal holds");
+    let delivered = later.iter().all(|entry| matches!(entry.record, Record::NoticeDelivered { .. }));
+    assert!(delivered, "only receipts of notices may have come since: {:?}", steps(later));
+}
+
 /// Waits until a file is there.
 #[track_caller]
 fn wait_for_file(stage: &Stage, name: &str) {

@@ -6,10 +6,12 @@ use std::process::{Child, Command};
 
 use rollbackd::journal::Journal as _;
 use rollbackd::journal::redb::RedbJournal;
-use rollbackd_core::run::record::{Process, Record, WindowOutcome};
+use rollbackd_core::run::record::{Process, Record};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{assert_everybody_was_told, count, open, outcome, rollbacks, steps, touch, wait_for_file, wait_for_step};
+use super::{
+    assert_everybody_was_told, assert_recovered, count, open, rollbacks, steps, touch, wait_for_file, wait_for_step,
+};
 use crate::endings::{BREAKING, HARMLESS};
 use crate::stage::{QUARANTINE, Stage, alive_in_group, eventually, script, until};
 
@@ -112,9 +114,7 @@ fn a_script_whose_number_belongs_to_somebody_else_by_now_is_gone_and_nobody_is_s
     assert_eq!((rollbacks(&records), count(&records, "end_process")), (1, 1), "{:?}", steps(&records));
     assert_eq!(stage.lines("script.pid").len(), 1, "it is not run again");
     bystander.assert_unharmed();
-    stage.assert_originals_whole();
-    daemon.term().expect(0);
-    stage.assert_nothing_runs();
+    assert_recovered(&stage, daemon);
 }
 
 #[test]
@@ -196,10 +196,8 @@ fn what_a_dead_script_left_in_its_group_is_ended_before_the_next_rung() {
     let records = stage.records();
     let step = |wanted: &str| steps(&records).iter().rposition(|name| *name == wanted).unwrap();
     assert!(step("end_process") < step("act"), "{:?}", steps(&records));
-    assert_eq!(outcome(&records), Some(WindowOutcome::Recovered));
     assert!(!stage.path("raced").exists());
-    daemon.term().expect(0);
-    stage.assert_nothing_runs();
+    assert_recovered(&stage, daemon);
 }
 
 #[test]
@@ -259,11 +257,7 @@ fn a_daemon_that_stands_still_in_a_rollback_goes_on_with_it() {
     assert_eq!((rollbacks(&records), count(&records, "act")), (1, 1), "{:?}", steps(&records));
     assert!(!records.iter().any(|entry| matches!(entry.record, Record::RungFailed { .. })), "what was done counts");
     assert_eq!(stage.lines("runs").len(), 1);
-    assert!(!stage.path("maintenance").exists(), "traffic is resumed");
-    stage.assert_originals_whole();
-    assert_everybody_was_told(&stage);
-    daemon.term().expect(0);
-    stage.assert_nothing_runs();
+    assert_recovered(&stage, daemon);
 }
 
 /// The example of a command with rights of its own, `config/scripts/run-unit.sh`. The service manager is a stand-in: like

@@ -21,20 +21,16 @@ use rollbackd_core::run::event::{Ask, Request};
 use rollbackd_core::run::record::{Entry, Record, WindowOutcome};
 use rollbackd_core::run::state::{State, StateName};
 use rollbackd_core::sample::Reading as Read;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use self::auditor::Auditor;
 use self::weather::Weather;
-use super::stage::{self, now, sampled, set_clock};
-use crate::driver::snapshot::{Call, Snapshot};
-use crate::driver::{Driver, End, Inbox, Openings, Parts};
+use super::stage::{self, Running, now, sampled, set_clock};
+use crate::driver::snapshot::Call;
+use crate::driver::{End, Openings, Parts};
 use crate::journal::Journal;
-use crate::metrics::Metrics;
-use crate::samples::recorder::Recorder;
 use crate::signal::schedule::Reading;
 
 /// How many runs a test makes.
@@ -68,16 +64,7 @@ struct Tally {
     outcomes: std::collections::BTreeMap<String, u64>,
 }
 
-/// A life of the program.
-struct Life {
-    snapshots: watch::Receiver<Arc<Snapshot>>,
-    calls: mpsc::Sender<Call>,
-    pulses: mpsc::Sender<()>,
-    cancel: CancellationToken,
-    driver: JoinHandle<End>,
-}
-
-/// What outlives it.
+/// What outlives a life of the program.
 struct Simulation {
     seed: u64,
     rng: ChaCha8Rng,
@@ -111,34 +98,14 @@ impl Simulation {
         Self { seed, rng, plan: Arc::new(plan), openings, auditor, weather, clock, tally: Tally::default() }
     }
 
-    fn start(&self) -> Life {
+    fn start(&self) -> Running {
         self.weather.live();
-        let parts = Parts {
-            plan: Arc::clone(&self.plan),
-            openings: Some(self.openings.clone()),
-            journal: Arc::clone(&self.auditor) as Arc<dyn Journal>,
-            entries: self.auditor.entries(),
-            adapters: Arc::clone(&self.weather) as _,
-            metrics: Arc::new(Metrics::new(&self.plan).expect("metrics")),
-            renewal: watch::Sender::default().subscribe(),
-            recorder: Recorder::off(),
-            clock: now,
-            asleep: || Duration::ZERO,
-        };
-        let (tracker, cancel) = (TaskTracker::new(), CancellationToken::new());
-        let (driver, snapshots) = Driver::new(parts, tracker.clone(), cancel.clone());
-        let (readings, read) = mpsc::channel(1024);
-        let (calls, called) = mpsc::channel(64);
-        let (pulses, looks) = mpsc::channel(8);
-        let (database, seen) = watch::channel(Ok(()));
-        let inbox = Inbox { readings: read, calls: called, pulses: looks, database: seen };
-        let driver = tracker.spawn(driver.run(inbox));
-        let watching = self.watch(readings, cancel.clone());
-        tracker.spawn(async move {
-            watching.await;
-            drop(database);
-        });
-        Life { snapshots, calls, pulses, cancel, driver }
+        let journal = Arc::clone(&self.auditor) as Arc<dyn Journal>;
+        let parts =
+            stage::parts(Arc::clone(&self.plan), journal, self.auditor.entries(), Arc::clone(&self.weather) as _);
+        let life = stage::launch(Parts { openings: Some(self.openings.clone()), ..parts });
+        life.tracker.spawn(self.watch(life.readings.clone(), life.cancel.clone()));
+        life
     }
 
     /// Reads the signals: what is true, now and then nothing at all, now and then a blip.
@@ -175,7 +142,7 @@ impl Simulation {
     }
 
     /// The time in which things go wrong.
-    async fn storm(&mut self) -> Life {
+    async fn storm(&mut self) -> Running {
         let end = Instant::now() + STORM;
         let mut life = self.start();
         while Instant::now() < end {
@@ -210,10 +177,8 @@ impl Simulation {
         life
     }
 
-    async fn crash(&mut self, life: Life) {
-        life.driver.abort();
-        drop(life.driver.await);
-        life.cancel.cancel();
+    async fn crash(&mut self, life: Running) {
+        life.crash().await;
         self.tally.crashes += 1;
         // What was begun ends unheard, and the machine needs its time.
         self.weather.live();
@@ -242,7 +207,7 @@ impl Simulation {
         asks.choose(&mut self.rng).cloned().expect("some")
     }
 
-    async fn send(&mut self, life: &Life, ask: Ask) {
+    async fn send(&mut self, life: &Running, ask: Ask) {
         self.tally.asked += 1;
         let (reply, _answer) = oneshot::channel();
         let request = Request { who: "ann".to_owned(), reason: "a drill".to_owned(), ask };
@@ -250,7 +215,7 @@ impl Simulation {
     }
 
     /// Everything works, and an operator does what is asked for.
-    async fn calm(&mut self, life: &Life) {
+    async fn calm(&mut self, life: &Running) {
         self.auditor.calm();
         self.weather.calm();
         let end = Instant::now() + CALM;
@@ -278,7 +243,7 @@ impl Simulation {
     }
 
     /// What must be true when all is over.
-    fn check(&mut self, life: &Life) {
+    fn check(&mut self, life: &Running) {
         let seed = self.seed;
         let wrong = [self.auditor.wrong(), self.weather.wrong()].concat();
         assert_eq!(wrong, Vec::<String>::new(), "seed {seed}");

@@ -10,14 +10,13 @@ use std::time::Duration;
 use rand::SeedableRng as _;
 use rand::{Rng as _, seq::IndexedRandom as _};
 use rand_chacha::ChaCha8Rng;
-use rollbackd_core::baseline::{Baseline, Catalog, Difference, ObjectId, ObjectKind};
 use rollbackd_core::notice::Notice;
 use rollbackd_core::plan::Stage;
 use rollbackd_core::run::record::Process;
 use rollbackd_core::run::step::{CheckResult, Finding, Outcome, Step};
 use tokio::time::{Instant, sleep};
 
-use super::super::stage::now;
+use super::super::outside::finding;
 use super::auditor::Auditor;
 use crate::driver::adapters::{Adapters, Assignment, Attempted, Boxed};
 
@@ -214,37 +213,13 @@ impl Weather {
     /// What the step is for.
     async fn carry_out(&self, assignment: &Assignment, really: bool) -> Outcome {
         let window = &assignment.window.id;
-        let finding = match &assignment.step {
-            Step::Backup => Finding::Backup {
-                directory: "backups/1".to_owned(),
-                bytes: 1,
-                baseline: Arc::new(Baseline {
-                    format: Baseline::FORMAT,
-                    at: now(),
-                    server_version: "17.2".to_owned(),
-                    catalog: Catalog::default(),
-                    counts: Vec::new(),
-                    identities: Vec::new(),
-                    prints: Vec::new(),
-                }),
-            },
-            Step::ReadGate { .. } => Finding::Gate { prior: "open".to_owned() },
+        match &assignment.step {
             Step::CloseGate { .. } | Step::OpenGate { .. } => {
                 if really {
                     self.inner.lock().unwrap().truth.stopped = matches!(assignment.step, Step::CloseGate { .. });
                 }
-                Finding::Nothing
             }
-            Step::Inspect { .. } => Finding::Difference {
-                difference: self.difference(),
-                rows: Vec::new(),
-                way_back: Vec::new(),
-                restore: Vec::new(),
-            },
-            Step::Act { .. } => {
-                self.act(window, really);
-                Finding::Nothing
-            }
+            Step::Act { .. } => self.act(window, really),
             Step::Verify { stage } => return self.verify(*stage),
             Step::EndProcess { of } => {
                 if really {
@@ -253,7 +228,6 @@ impl Weather {
                 if self.runs(window, *of) {
                     return Outcome::failed("it still runs");
                 }
-                Finding::Nothing
             }
             Step::AwaitProcess { of } => {
                 let until = self.inner.lock().unwrap().processes.get(&(window.clone(), *of)).copied();
@@ -262,10 +236,10 @@ impl Weather {
                 if self.runs(window, *of) {
                     return Outcome::timed_out("it still runs");
                 }
-                Finding::Nothing
             }
-            Step::Preflight | Step::Migrate => Finding::Nothing,
-        };
+            Step::Preflight | Step::Backup | Step::Migrate | Step::ReadGate { .. } | Step::Inspect { .. } => {}
+        }
+        let finding = finding(&assignment.step, self.truth().migrated);
         Outcome::succeeded(format!("{} is done", assignment.step.name()), finding)
     }
 
@@ -283,13 +257,6 @@ impl Weather {
         if really {
             inner.truth.migrated = false;
         }
-    }
-
-    fn difference(&self) -> Difference {
-        let page =
-            ObjectId { kind: ObjectKind::Table, schema: "public".to_owned(), of: None, name: "pages".to_owned() };
-        let added = if self.truth().migrated { vec![page] } else { Vec::new() };
-        Difference { added, ..Difference::default() }
     }
 
     fn verify(&self, stage: Stage) -> Outcome {
