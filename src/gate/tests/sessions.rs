@@ -61,10 +61,11 @@ async fn the_named_roles_are_out_and_come_back_however_often() {
         .into_iter()
         .map(Result::unwrap)
         .collect();
-    // One is in the middle of a transaction, and one waits for a lock.
-    held[0].client().batch_execute("begin; select pg_advisory_xact_lock(4711)").await.unwrap();
-    let waiting = held[1].client().query("select pg_advisory_lock(4711)", &[]);
+    // One is in the middle of a transaction, and one waits for a lock of a session that stays.
+    held[0].client().batch_execute("begin; select pg_advisory_xact_lock(4710)").await.unwrap();
     let other = login(&fixture, "gate_other").await.unwrap();
+    other.client().batch_execute("select pg_advisory_lock(4711)").await.unwrap();
+    let waiting = held[1].client().query("select pg_advisory_lock(4711)", &[]);
     let said = rehearse(&gate, &Pinned::new(&fixture.database()), LONG).await.unwrap();
     assert!(said.contains("can be kept from it; 4 sessions now"), "{said}");
 

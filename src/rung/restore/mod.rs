@@ -121,7 +121,12 @@ impl Work<'_> {
                 }
                 Ok(Ok(Try::Ended(end))) => return end,
                 Ok(Ok(Try::Again(reason))) => reason,
-                Ok(Err(failure)) if failure.is_lock_timeout() || failure.is_lost() => failure.to_string(),
+                // No statement is given less than what is left: one that is out of time was waiting until the end.
+                Ok(Err(failure))
+                    if failure.is_lost() || failure.is_lock_timeout() || failure.is_statement_timeout() =>
+                {
+                    failure.to_string()
+                }
                 Ok(Err(failure)) if failure.is_moving_catalog() && moved < MOVES => {
                     moved += 1;
                     failure.to_string()
@@ -238,7 +243,11 @@ impl Work<'_> {
             std::future::pending::<()>().await;
         };
         let swapped = tokio::select! {
-            swapped = swap::attempt(session.client_mut(), swap, self.patience.left()) => swapped?,
+            swapped = swap::attempt(session.client_mut(), swap, self.patience.left()) => match swapped {
+                // Its statements are given all that was left, so that was the end of the time, not of the swap's chances.
+                Err(failure) if failure.is_statement_timeout() => return Ok(Try::Again(failure.to_string())),
+                swapped => swapped?,
+            },
             () = watch => return Ok(Try::Again("the watch ended".to_owned())),
         };
         Ok(match swapped {
