@@ -12,13 +12,14 @@ sysusersdir = $(PREFIX)/lib/sysusers.d
 docdir = $(PREFIX)/share/doc/rollbackd
 target = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test deps fmt-check clippy docs scripts systemd-units tests fuzz bench-decisions build install clean
+.PHONY: help demo test deps fmt-check clippy docs scripts systemd-units tests fuzz soak bench-decisions build install clean
 .NOTPARALLEL:
 
 help:
 	@echo 'make demo     the whole story on this machine, in a throwaway PostgreSQL (ARGS=--keep, ARGS=--healthy)'
 	@echo 'make test     everything that CI checks'
 	@echo 'make fuzz     text from outside, made worse at random, for long and with 4 GB of memory (CASES=)'
+	@echo 'make soak     window after window with failing parts, and what the daemon needs of the machine (MINUTES=, SEED=)'
 	@echo 'make bench-decisions  false rollbacks, missed faults and delays of the shipped rules (RUNS=, SEED=)'
 	@echo 'make build    the release executable, $(target)/release/rollbackd'
 	@echo 'make install  executable, systemd unit and examples, below $(DESTDIR)$(PREFIX) (PREFIX=, DESTDIR=)'
@@ -62,6 +63,11 @@ CASES ?= 20000
 fuzz:
 	$(CARGO) test --lib --locked --no-run
 	PROPTEST_CASES=$(CASES) prlimit --as=4000000000 $(CARGO) test --lib --locked -- fuzz::
+
+# Half an hour is some hundred windows. `SEED=` runs the same faults again.
+MINUTES ?= 30
+soak:
+	SOAK_MINUTES=$(MINUTES) SOAK_SEED=$(SEED) $(CARGO) test --quiet --test suite --locked -- --ignored --nocapture soak::
 
 bench-decisions:
 	$(CARGO) bench --quiet --locked --bench decisions

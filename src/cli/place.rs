@@ -87,7 +87,7 @@ pub(super) fn load(path: &Path) -> Result<config::model::Config, Stop> {
 pub(super) fn open_journal(state_dir: &Path) -> Result<(Arc<dyn Journal>, Vec<Entry>), Stop> {
     match patiently(|| RedbJournal::open(state_dir)) {
         Ok((journal, mut entries)) => {
-            retention::at_start(&journal, &mut entries, retention::KEPT);
+            retention::at_start(&journal, &mut entries, retention::kept());
             Ok((Arc::new(journal), entries))
         }
         Err(error) => Err(Stop::new(refusal(&error), error.to_string())),

@@ -52,7 +52,7 @@ impl Driver {
             return;
         }
         let state = Arc::clone(&self.state);
-        let done = self.ask_journal(move |journal| retention::let_go(journal, &state.history, retention::KEPT)).await;
+        let done = self.ask_journal(move |journal| retention::let_go(journal, &state.history, retention::kept())).await;
         match done {
             Some(Ok(first)) => {
                 if let Some(first) = first {

@@ -23,7 +23,17 @@ pub struct Limits {
 }
 
 /// What the daemon keeps.
-pub const KEPT: Limits = Limits { windows: 1000, bytes: 64 << 20, at_least: 50 };
+const KEPT: Limits = Limits { windows: 1000, bytes: 64 << 20, at_least: 50 };
+
+/// What the daemon keeps. In a development build `ROLLBACKD_KEPT_WINDOWS=20` makes it fewer, for a soak that is to see
+/// them go.
+pub fn kept() -> Limits {
+    #[cfg(debug_assertions)]
+    if let Some(windows) = std::env::var("ROLLBACKD_KEPT_WINDOWS").ok().and_then(|text| text.parse().ok()) {
+        return Limits { windows, at_least: windows.min(KEPT.at_least), ..KEPT };
+    }
+    KEPT
+}
 
 impl Limits {
     /// The place of the first record that is kept, when there are windows to be let go.

@@ -21,6 +21,7 @@ use jiff::{SignedDuration, Timestamp};
 use prometheus::{Registry, TextEncoder};
 use rollbackd_core::plan::Plan;
 use rollbackd_core::sample::{Reading, Sample};
+use tokio::runtime::Handle;
 
 use crate::driver::snapshot::Snapshot;
 use crate::signal::{Aside, Tail};
@@ -163,6 +164,10 @@ impl Metrics {
 
     /// Everything as Prometheus text.
     pub fn render(&self) -> String {
+        if let Ok(runtime) = Handle::try_current() {
+            let tasks = runtime.metrics().num_alive_tasks();
+            self.series.own.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
+        }
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_else(|error| {
             tracing::error!(event = "metrics.render_failed", %error, "metrics cannot be rendered");
             String::new()

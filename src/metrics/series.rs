@@ -56,6 +56,7 @@ pub(super) struct Own {
     pub(super) config_pending: IntGauge,
     pub(super) config_accepted: IntGauge,
     pub(super) heartbeat: Gauge,
+    pub(super) tasks: IntGauge,
     pub(super) journal_append: Histogram,
     pub(super) journal_errors: IntCounter,
     pub(super) heartbeat_pings: IntCounterVec,
@@ -235,7 +236,7 @@ impl Make<'_> {
         self.register(Gauge::new(name, help)?)
     }
 
-    fn flag(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+    fn whole(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
         self.register(IntGauge::new(name, help)?)
     }
 
@@ -243,7 +244,7 @@ impl Make<'_> {
         self.register(GaugeVec::new(Opts::new(name, help), labels)?)
     }
 
-    fn flags(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+    fn wholes(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
         self.register(IntGaugeVec::new(Opts::new(name, help), labels)?)
     }
 
@@ -271,13 +272,13 @@ impl Make<'_> {
 impl Own {
     fn new(make: &Make<'_>) -> prometheus::Result<Self> {
         Ok(Self {
-            build_info: make.flags("build_info", "Always 1; the version is a label.", &["version"])?,
+            build_info: make.wholes("build_info", "Always 1; the version is a label.", &["version"])?,
             config_hash: make.gauge("config_hash", "The first 48 bits of the configuration's SHA-256, as a number.")?,
-            config_pending: make.flag(
+            config_pending: make.whole(
                 "config_pending",
                 "1 while another configuration is to be taken over as soon as no window is open.",
             )?,
-            config_accepted: make.flag(
+            config_accepted: make.whole(
                 "config_last_reload_successful",
                 "0 when the configuration's file was refused when it was read last.",
             )?,
@@ -285,6 +286,7 @@ impl Own {
                 "heartbeat_timestamp_seconds",
                 "When the driver last went round its loop, in seconds since 1970.",
             )?,
+            tasks: make.whole("tasks", "What the daemon has running at once; as many from window to window.")?,
             journal_append: make.histogram(
                 "journal_append_duration_seconds",
                 "How long it took until records were durable.",
@@ -308,7 +310,7 @@ impl Own {
 impl Window {
     fn new(make: &Make<'_>) -> prometheus::Result<Self> {
         Ok(Self {
-            state: make.flags(
+            state: make.wholes(
                 "window_state",
                 "1 for the state of the window that is open, or else of the last one.",
                 &["state"],
@@ -333,7 +335,7 @@ impl Probes {
     fn new(make: &Make<'_>) -> prometheus::Result<Self> {
         let signal = &["signal"];
         Ok(Self {
-            success: make.flags("probe_success", "1 when the last reading of the signal was good.", signal)?,
+            success: make.wholes("probe_success", "1 when the last reading of the signal was good.", signal)?,
             attempts: make.counters("probe_attempts_total", "Readings of the signal.", signal)?,
             failures: make.counters(
                 "probe_failures_total",
@@ -356,7 +358,7 @@ impl Probes {
                 "When the signal was last read, in seconds since 1970; 0: not yet.",
                 signal,
             )?,
-            consecutive_failures: make.flags(
+            consecutive_failures: make.wholes(
                 "probe_consecutive_failures",
                 "Readings in a row, up to now, that were not good.",
                 signal,
@@ -404,8 +406,8 @@ impl Decisions {
                 "Share of bad events among those remembered; NaN: there are none.",
                 &["signal"],
             )?,
-            rule_state: make.flags("rule_state", "1 for what the rule says now.", &["rule", "state"])?,
-            verdict: make.flags("verdict", "1 for what the rules say together now.", &["state"])?,
+            rule_state: make.wholes("rule_state", "1 for what the rule says now.", &["rule", "state"])?,
+            verdict: make.wholes("verdict", "1 for what the rules say together now.", &["state"])?,
             taken: make.counters("decisions_total", "Decisions in the journal.", &["decision"])?,
         })
     }
@@ -438,7 +440,7 @@ impl Rollback {
                 "rollback_last_start_timestamp_seconds",
                 "When the last rollback started, in seconds since 1970; 0: none seen since the start.",
             )?,
-            verified: make.flag(
+            verified: make.whole(
                 "recovery_verified",
                 "1 when the recovery after the last rollback was verified; 0 while it is not, and when there was none.",
             )?,
@@ -480,7 +482,7 @@ impl Notices {
                 "Tries to deliver a notice that failed.",
                 &["contact", "channel", "reason"],
             )?,
-            pending: make.flag("notices_pending", "Notices that are still owed on a channel.")?,
+            pending: make.whole("notices_pending", "Notices that are still owed on a channel.")?,
             oldest_pending: make.gauge(
                 "notice_oldest_pending_timestamp_seconds",
                 "When the oldest notice that is still owed was due, in seconds since 1970; 0: none is owed.",
@@ -506,7 +508,7 @@ impl Tails {
                 "tail_dropped_bytes_total",
                 "Bytes that were written to logs and not looked at: the rests of long lines, and what was lost.",
             )?,
-            lag_bytes: make.flag("tail_lag_bytes", "Bytes of logs that are still to be read.")?,
+            lag_bytes: make.whole("tail_lag_bytes", "Bytes of logs that are still to be read.")?,
         })
     }
 }

@@ -47,6 +47,7 @@ fn every_known_series_is_there_before_anything_happened() {
             r#"rollbackd_config_pending{plan="shop"} 0"#,
             r#"rollbackd_config_last_reload_successful{plan="shop"} 1"#,
             r#"rollbackd_heartbeat_timestamp_seconds{plan="shop"} 0"#,
+            r#"rollbackd_tasks{plan="shop"} 0"#,
             r#"rollbackd_journal_append_duration_seconds_count{plan="shop"} 0"#,
             r#"rollbackd_journal_errors_total{plan="shop"} 0"#,
             r#"rollbackd_heartbeat_pings_total{plan="shop",signal="start"} 0"#,

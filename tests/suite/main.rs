@@ -20,6 +20,7 @@ mod replay;
 mod restore;
 mod reverse;
 mod scripts;
+mod soak;
 mod sql;
 mod stage;
 mod tables;

@@ -200,6 +200,24 @@ async fn doubled_pulses_open_one_window() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_alarm_that_never_fires_or_late_keeps_no_window_from_opening() {
+    for late in [None, Some(90 * SECOND)] {
+        let stage = Stage { openings: Some(nightly()), ..Stage::new() };
+        let mut running = stage.start();
+        running.until("the next opening", |snapshot| snapshot.next_window_at.is_some()).await;
+        sleep(301 * SECOND).await;
+        running.until("it is open", |snapshot| snapshot.state.window.is_some()).await;
+        if let Some(late) = late {
+            sleep(late).await;
+            running.pulses.send(()).await.unwrap();
+        }
+        assert_eq!(running.settled(1).await, WindowOutcome::Passed);
+        let opened = |record: &&Record| matches!(record, Record::WindowOpened { .. });
+        assert_eq!(stage.journal.records().iter().filter(opened).count(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_opening_that_nobody_saw_is_left_out_or_made_up_for() {
     for (missed, opened) in [(Missed::Skip, 0), (Missed::Run, 1)] {
         let mut stage = Stage { openings: Some(nightly()), ..Stage::new() };

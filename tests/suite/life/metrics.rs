@@ -10,7 +10,7 @@ use crate::stage::{QUARANTINE, Stage, eventually, script, until};
 
 /// Every name that dashboards rely on.
 const NAMES: &str =
-    "build_info config_hash config_pending config_last_reload_successful heartbeat_timestamp_seconds journal_append_duration_seconds journal_errors_total
+    "build_info config_hash config_pending config_last_reload_successful heartbeat_timestamp_seconds tasks journal_append_duration_seconds journal_errors_total
     window_state window_start_timestamp_seconds window_end_timestamp_seconds next_window_timestamp_seconds
     probe_success probe_attempts_total probe_failures_total probe_skipped_total probe_duration_seconds
     probe_schedule_delay_seconds probe_last_run_timestamp_seconds probe_consecutive_failures
