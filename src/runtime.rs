@@ -115,12 +115,7 @@ impl Runtime {
         let heartbeat = heartbeat.transpose().map_err(|reason| anyhow!(reason))?;
         let alarm = if is_daemon { Some(alarm(pulsing).await?) } else { None };
         // Last of what may fail: nothing is left of what could not be started, and another configuration can be tried.
-        if let Err(error) = server::start(&config, shared, &tracker, &services).await {
-            if let Some(alarm) = alarm {
-                alarm.stop().await;
-            }
-            return Err(error.into());
-        }
+        server::start(&config, shared, &tracker, &services).await?;
         signal::schedule::start(Arc::new(reader), &config, &tracker, &services, read);
         let (database_seen, database) = watch::channel(Err("the database was not asked yet".to_owned()));
         tracker.spawn(keep_sessions(pinned.clone(), snapshots.clone()));
@@ -270,12 +265,15 @@ async fn wind(mut alarm: Alarm, mut snapshots: watch::Receiver<Arc<Snapshot>>, c
         let next = snapshots.borrow_and_update().next_window_at;
         if let Err(error) = alarm.set(next).await {
             // The pulse of each minute still comes.
-            tracing::warn!(event = "alarm.failed", error = %error, "the alarm could not be set for the next opening");
+            tracing::warn!(
+                event = "alarm.failed",
+                error = format!("{error:#}"),
+                "the alarm could not be set for the next opening"
+            );
         }
         tokio::select! {
-            () = cancel.cancelled() => break,
-            changed = snapshots.changed() => if changed.is_err() { break },
+            () = cancel.cancelled() => return,
+            changed = snapshots.changed() => if changed.is_err() { return },
         }
     }
-    alarm.stop().await;
 }

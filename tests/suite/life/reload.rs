@@ -76,6 +76,25 @@ fn times(manager: &Manager, line: &str) -> usize {
 }
 
 #[test]
+fn nothing_is_left_of_the_life_before() {
+    let mut stage = Stage::new("relives");
+    let daemon = stage.daemon();
+    let threads = || std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap().count();
+    // What answers and what looks at the database comes and goes.
+    let bounds = (metric(&stage, "tasks") + 5.0, threads() + 5);
+    for soak in 2..7 {
+        stage.plan.change(&format!("soak = \"{}s\"", soak - 1), &format!("soak = \"{soak}s\""));
+        reload(&stage, &daemon);
+        wait_until_taken_over(&stage);
+    }
+    eventually("no more is there than at the beginning", || {
+        let now = (metric(&stage, "tasks"), threads());
+        if now.0 <= bounds.0 && now.1 <= bounds.1 { Ok(()) } else { Err((now, bounds)) }
+    });
+    daemon.term().expect(0);
+}
+
+#[test]
 fn a_valid_one_is_taken_over_at_once_when_no_window_is_open() {
     let mut stage = Stage::new("reload");
     let manager = Manager::listen(&mut stage);
