@@ -144,6 +144,8 @@ impl Soak {
         let no_use = stage.script("no_use.sh", "exit 3");
         stage.plan.rungs = script(&no_use) + QUARANTINE + DROP;
         stage.set("ROLLBACKD_KEPT_WINDOWS", KEPT_WINDOWS);
+        // As systemd/rollbackd@.service has it.
+        stage.set("MALLOC_ARENA_MAX", "2");
         let daemon = stage.daemon();
         let mail_port = mail.port();
         Self { stage, daemon, mail: Some(mail), mail_port, random: ChaCha8Rng::seed_from_u64(seed) }
@@ -257,7 +259,7 @@ impl Soak {
                 let event = body["type"].as_str().unwrap_or_default();
                 ["window.passed", "window.refused", "window.cancelled", "rollback.recovered"].contains(&event)
             })
-            .map(|body| body["window"].as_str().unwrap_or_default())
+            .map(|body| body["data"]["window"].as_str().unwrap_or_default())
             .collect();
         ends.sort_unstable();
         ends.dedup();
