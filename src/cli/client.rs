@@ -48,6 +48,17 @@ pub(super) enum Unanswered {
         /// What is wrong.
         reason: String,
     },
+    /// It ended, or went over to another configuration, with the request in its hands.
+    #[error(
+        "the daemon at {} ended the connection before it had answered ({reason}); `rollbackd status` shows what it has done",
+        socket.display()
+    )]
+    CutOff {
+        /// Where.
+        socket: PathBuf,
+        /// What the connection says.
+        reason: String,
+    },
     /// The daemon says no.
     #[error("{detail}")]
     Refused {
@@ -61,9 +72,10 @@ pub(super) enum Unanswered {
 impl From<Unanswered> for Stop {
     fn from(error: Unanswered) -> Self {
         let exit = match &error {
-            Unanswered::NoDaemon(_) | Unanswered::Broken { .. } | Unanswered::Refused { status: 503, .. } => {
-                Exit::Unavailable
-            }
+            Unanswered::NoDaemon(_)
+            | Unanswered::Broken { .. }
+            | Unanswered::CutOff { .. }
+            | Unanswered::Refused { status: 503, .. } => Exit::Unavailable,
             Unanswered::Refused { .. } => Exit::Failed,
         };
         Self::new(exit, error.to_string())
@@ -101,7 +113,9 @@ impl Client {
             let asked = self.exchange(method.clone(), path, accept, body.clone());
             match tokio::time::timeout(WITHIN, asked).await {
                 // A daemon that begins, or goes over to another configuration, has the journal before it listens.
-                Ok(Err(Unanswered::NoDaemon(_))) if began.elapsed() < ABSENT && is_held(&self.state_dir) => {
+                Ok(Err(error))
+                    if can_be_asked_again(&error, &method) && began.elapsed() < ABSENT && is_held(&self.state_dir) =>
+                {
                     tokio::time::sleep(AGAIN).await;
                 }
                 Ok(answer) => return answer,
@@ -118,7 +132,7 @@ impl Client {
         body: Bytes,
     ) -> Result<Bytes, Unanswered> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.not_connected(&error))?;
-        let failed = |error: hyper::Error| self.broken(&error.to_string());
+        let failed = |error: hyper::Error| self.cut_off(&error.to_string());
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
         let request = Request::builder()
@@ -160,11 +174,63 @@ impl Client {
         }
     }
 
+    fn cut_off(&self, reason: &str) -> Unanswered {
+        Unanswered::CutOff { socket: self.socket.clone(), reason: reason.to_owned() }
+    }
+
     fn broken(&self, reason: &str) -> Unanswered {
         Unanswered::Broken { socket: self.socket.clone(), reason: reason.to_owned() }
     }
 }
 
+/// Whether it does no harm. What was asked for may have been done, where the connection was lost: only looking is repeated.
+fn can_be_asked_again(error: &Unanswered, method: &Method) -> bool {
+    match error {
+        Unanswered::NoDaemon(_) => true,
+        Unanswered::CutOff { .. } => *method == Method::GET,
+        Unanswered::Broken { .. } | Unanswered::Refused { .. } => false,
+    }
+}
+
 fn to_bytes(value: &impl Serialize) -> Result<Bytes, String> {
     serde_json::to_vec(value).map(Bytes::from).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixListener;
+
+    use super::*;
+    use crate::journal::redb::RedbJournal;
+
+    /// Cuts the first connection off and answers the others; how many there were.
+    async fn serve(listener: UnixListener, requests: usize) {
+        for number in 0..requests {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            if number > 0 {
+                let mut request = [0; 1024];
+                assert!(stream.read(&mut request).await.expect("a request") > 0);
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nwell").await.expect("sent");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_goes_over_to_another_configuration_is_asked_again_by_who_only_looks() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let _journal = RedbJournal::open(directory.path()).expect("a journal");
+        let client = Client::new(directory.path());
+        let listen = || UnixListener::bind(control_socket(directory.path())).expect("a socket");
+
+        let (answer, ()) = tokio::join!(client.get_text("/metrics", "text/plain"), serve(listen(), 2));
+        assert_eq!(answer.expect("an answer"), "well");
+
+        std::fs::remove_file(control_socket(directory.path())).expect("removed");
+        let wish = Wish { reason: "a test".to_owned(), ..Wish::default() };
+        let (answer, ()) = tokio::join!(client.post("/api/v1/rollback", &wish), serve(listen(), 1));
+        let error = answer.expect_err("nobody knows");
+        assert!(matches!(error, Unanswered::CutOff { .. }), "{error}");
+        assert!(error.to_string().contains("`rollbackd status` shows what it has done"), "{error}");
+    }
 }

@@ -63,7 +63,7 @@ async fn to_the_end(client: &Client, window: &str, terminal: &mut Terminal) -> a
 /// Whether the same question may be answered a little later.
 const fn is_passing(error: &Unanswered) -> bool {
     match error {
-        Unanswered::NoDaemon(_) | Unanswered::Broken { .. } => true,
+        Unanswered::NoDaemon(_) | Unanswered::CutOff { .. } | Unanswered::Broken { .. } => true,
         Unanswered::Refused { status, .. } => *status == 503,
     }
 }

@@ -134,6 +134,21 @@ fn migration_ended(window: &Window, outcome: &Outcome, held: bool) -> Option<Rec
     }
 }
 
+/// What somebody who reads of a window that passed must know of the migration's end. Nothing, when it went well.
+pub(super) fn how_the_migration_ended(window: &Window) -> String {
+    match window.migration_ended.map(|(how, _)| how) {
+        None | Some(MigrationEnd::Succeeded | MigrationEnd::Reported) => String::new(),
+        Some(MigrationEnd::FailedAndLeft) => {
+            let why = window.migration.as_ref().map_or("", |outcome| &outcome.detail);
+            format!(", which failed and was left: {why}")
+        }
+        Some(MigrationEnd::HardEnd) => ", whose end nobody had reported by the hard end".to_owned(),
+        Some(MigrationEnd::ExitUnknown) => {
+            "; how the migration ended is not known: look whether it has done all of its work".to_owned()
+        }
+    }
+}
+
 fn finished(how: MigrationEnd, detail: String) -> Record {
     Record::MigrationFinished { how, detail }
 }

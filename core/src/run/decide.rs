@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::advance::{advance, warm_up_ends_at};
+use super::advance::{advance, how_the_migration_ended, warm_up_ends_at};
 use super::apply::later;
 use super::event::{Ask, DueOpening, Event, Refusal, Request};
 use super::ladder::operator;
@@ -279,7 +279,8 @@ impl Draft<'_> {
         let Phase::Soaking { until } = window.phase else { return };
         if assessment.at >= until && assessment.verdict == Verdict::Healthy && assessment.in_sight {
             let soak = window.plan.window.soak;
-            let detail = format!("the application stayed healthy for {soak:#} after the migration");
+            let how = how_the_migration_ended(window);
+            let detail = format!("the application stayed healthy for {soak:#} after the migration{how}");
             self.push(Record::WindowSettled { outcome: WindowOutcome::Passed, detail });
         }
     }

@@ -181,7 +181,7 @@ fn a_program_that_is_down_for_long_still_comes_to_an_end() {
 }
 
 /// Up to four crashes anywhere, some of them close together, each with a time of being down of its own choice.
-/// `CRASH_SEED=7 cargo test -p rollbackd-core one_schedule` shows one again.
+/// `CRASH_SEED=7 cargo test -p rollbackd-core one_schedule -- --ignored --nocapture` shows one again.
 fn schedule(seed: u64, wholes: &BTreeMap<i64, Vec<(&'static str, World)>>, tally: &mut Tally) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let wholes: Vec<_> = wholes.values().collect();

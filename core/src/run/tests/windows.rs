@@ -76,6 +76,11 @@ fn an_application_that_breaks_during_the_backup_refuses_the_window() {
     assert!(last.message.summary.contains("he application broke before the migration started"), "{last:?}");
 }
 
+/// What people were told last.
+fn last_notice(world: &World) -> &str {
+    world.notices().last().map_or("", |notice| &notice.message.summary)
+}
+
 #[test]
 fn a_migration_that_fails_is_rolled_back() {
     let world = World::run(Setup { migration: Migration::Fails, ..Setup::default() });
@@ -89,6 +94,11 @@ fn a_migration_that_fails_is_left_to_the_signals_where_the_plan_says_so() {
     setup.plan.window.on_command_failure = OnCommandFailure::Leave;
     let world = World::run(setup.clone());
     assert_eq!(world.story(), format!("{PREPARED} migrate- finished:FailedAndLeft passed"));
+    let said = last_notice(&world);
+    assert!(
+        said.contains("healthy for 10m after the migration, which failed and was left: the migration exited with 1"),
+        "{said}"
+    );
     setup.breaks = Some(Consequence::Rollback);
     let world = World::run(setup);
     assert!(world.story().starts_with(&format!("{PREPARED} migrate- finished:FailedAndLeft breached breach:rule")));
@@ -294,6 +304,8 @@ fn what_no_window_can_answer_is_refused() {
 fn a_migration_that_outlives_a_crash_is_waited_for() {
     let crashed = during_migration(&long());
     assert!(crashed.story().contains("migrate? await_process+ finished:ExitUnknown passed"), "{}", crashed.story());
+    let said = last_notice(&crashed);
+    assert!(said.contains("how the migration ended is not known"), "{said}");
     let how =
         crashed.count(|record| matches!(record, Record::MigrationFinished { how: MigrationEnd::ExitUnknown, .. }));
     assert_eq!(how, 1);
