@@ -50,7 +50,8 @@ impl fmt::Debug for Session {
 pub enum Manner {
     /// The daemon's own work: besides the limits, no name is resolved by accident (`search_path` holds the system's
     /// schema alone), row security gives an error instead of fewer rows, texts do not depend on what the database sets,
-    /// and questions to the catalog are not compiled first (`jit`), which takes seconds.
+    /// questions to the catalog are not compiled first (`jit`), which takes seconds, and what is committed is on the
+    /// server's disk, where the database would leave that for later (`synchronous_commit`).
     Own,
     /// A user's own query: time limits only, so that the query means what it means in the role's psql.
     Users,
@@ -309,7 +310,8 @@ fn settings(database: &Database, manner: Manner) -> String {
             "{limits}; set lock_timeout = {}; set row_security = off; set search_path = pg_catalog, pg_temp; \
              set jit = off; set datestyle = 'ISO, YMD'; set intervalstyle = 'postgres'; \
              select set_config(name, '0', false) from pg_settings \
-             where name in ('idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout')",
+             where name in ('idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout'); \
+             select set_config('synchronous_commit', 'local', false) where current_setting('synchronous_commit') = 'off'",
             milliseconds(database.lock_timeout)
         ),
     }
@@ -472,6 +474,8 @@ mod tests {
             ("application_name", "rollbackd"),
             ("TimeZone", "UTC"),
             ("idle_in_transaction_session_timeout", "0"),
+            // The tests' server says `off`: what is committed there may be gone after a crash.
+            ("synchronous_commit", "local"),
         ] {
             let row = session.client().query_one("select current_setting($1)", &[&name]).await.expect("a setting");
             assert_eq!(row.get::<_, String>(0), value, "{name}");

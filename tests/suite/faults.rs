@@ -76,6 +76,17 @@ fn the_server_crashes_and_comes_back() {
 }
 
 #[test]
+fn the_server_crashes_right_after_the_tables_are_out() {
+    let (mut stage, daemon) = between_the_rungs(Stage::alone("rightafter"));
+    go_on(&stage);
+    until("the tables are out", || stage.database.value("select to_regclass('public.pages') is null") == "t");
+    server(&mut stage, false);
+    server(&mut stage, true);
+    stage.come_back();
+    assert_recovered(&stage, daemon);
+}
+
+#[test]
 fn the_server_crashes_and_stays_away() {
     let mut stage = Stage::alone("staysaway");
     stage.plan.change("budget = \"1m\"", "budget = \"20s\"");
