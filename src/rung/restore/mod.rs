@@ -121,12 +121,7 @@ impl Work<'_> {
                 }
                 Ok(Ok(Try::Ended(end))) => return end,
                 Ok(Ok(Try::Again(reason))) => reason,
-                // No statement is given less than what is left: one that is out of time was waiting until the end.
-                Ok(Err(failure))
-                    if failure.is_lost() || failure.is_lock_timeout() || failure.is_statement_timeout() =>
-                {
-                    failure.to_string()
-                }
+                Ok(Err(failure)) if failure.is_lock_timeout() || failure.is_lost() => failure.to_string(),
                 Ok(Err(failure)) if failure.is_moving_catalog() && moved < MOVES => {
                     moved += 1;
                     failure.to_string()

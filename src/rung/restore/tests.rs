@@ -365,7 +365,7 @@ async fn a_lock_is_waited_for_and_what_an_interrupted_try_left_is_made_anew() {
     .await;
     let holder = world.fixture.session().await;
     holder.client().batch_execute("begin; lock table comments in access share mode").await.expect("locked");
-    let outcome = world.act(Duration::from_secs(15)).await;
+    let outcome = world.act(Duration::from_secs(8)).await;
     assert_eq!(outcome.result, StepResult::Failed, "{}", outcome.detail);
     assert!(
         outcome.detail.contains("locks were held by") && outcome.detail.contains("gave up after"),
