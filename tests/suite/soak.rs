@@ -17,14 +17,17 @@ use rollbackd::journal::redb::FILE;
 use rustix::process::Signal;
 
 use crate::endings::{BREAKING, HARMLESS};
-use crate::stage::{Behaviour, DROP, Daemon, Mail, Mood, QUARANTINE, Stage, eventually, runtime, script, until};
+use crate::stage::{
+    Behaviour, DROP, Daemon, Mail, Mood, QUARANTINE, Sitting, Stage, eventually, runtime, script, until,
+};
 
 /// The windows that the journal keeps, so that it is seen to let go of them.
 const KEPT_WINDOWS: &str = "20";
 /// So many windows are needed to tell growth from noise.
 const ENOUGH: usize = 90;
-/// How long something fails.
-const FOR: Duration = Duration::from_millis(800);
+/// How a window ends, and what people are told then.
+const ENDS: [&str; 4] = ["passed", "refused", "cancelled", "recovered"];
+const TOLD: [&str; 4] = ["window.passed", "window.refused", "window.cancelled", "rollback.recovered"];
 
 /// What goes wrong in a window, beside the migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,11 +181,39 @@ impl Soak {
         Some(status["window"]["id"].as_str()?.to_owned())
     }
 
-    /// Something fails for a while.
+    /// Something fails somewhere in the window, until the daemon has looked at the application again and again.
     fn fails(&mut self, fault: Fault) {
-        let Self { stage, daemon, mail, random, .. } = self;
-        // Anywhere between the first statement of the migration and the middle of a rollback.
-        std::thread::sleep(Duration::from_millis(random.random_range(0..1500)));
+        self.wait_for_a_place();
+        let in_the_way = self.begins(fault);
+        // One that hangs is looked at until the reading's time is up.
+        let looks = if fault == Fault::ApplicationHangs { 1.0 } else { 5.0 };
+        let before = self.looks();
+        until("it has been looked at", || self.is_over() || self.looks() >= before + looks);
+        drop(in_the_way);
+        self.mends(fault);
+    }
+
+    /// Waits until the window has come somewhere between the migration's start and the middle of a rollback.
+    fn wait_for_a_place(&mut self) {
+        let wanted = self.stage.records().len() + self.random.random_range(0..12);
+        until("the window has come so far", || self.is_over() || self.stage.records().len() >= wanted);
+    }
+
+    /// Whether nothing more comes of the window by itself.
+    fn is_over(&self) -> bool {
+        self.stage.window_state().is_some_and(|state| state == "needs_operator" || ENDS.contains(&state.as_str()))
+    }
+
+    /// How often the application was looked at. A new life begins to count anew.
+    fn looks(&self) -> f64 {
+        let (_, metrics) = eventually("metrics are served", || self.stage.get("/metrics").ok_or("nobody listens"));
+        let line = metrics.lines().find(|line| line.starts_with("rollbackd_probe_attempts_total{"));
+        line.and_then(|line| line.rsplit_once(' ')).unwrap().1.parse().unwrap()
+    }
+
+    /// Something fails from now on; what is held is in the way for as long as it is.
+    fn begins(&mut self, fault: Fault) -> Option<Sitting> {
+        let Self { stage, daemon, mail, .. } = self;
         match fault {
             Fault::Nothing => {}
             Fault::ApplicationBlips => stage.app.fail_next(2),
@@ -190,28 +221,23 @@ impl Soak {
             Fault::ApplicationCannotBeSeen => stage.app.mood(Mood::Limiting),
             Fault::WebhooksAreRefused => stage.hooks.answer(503),
             Fault::MailServerIsGone => *mail = None,
-            Fault::SessionsEnd => drop(
-                stage
-                    .database
-                    .superuser()
-                    .sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'rollbackd'"),
-            ),
-            Fault::ServerRestarts => {
-                runtime().block_on(stage.own_server().stop(Stop::Fast)).unwrap();
+            Fault::SessionsEnd => {
+                let ours = "from pg_stat_activity where application_name = 'rollbackd'";
+                stage.database.superuser().sql(&format!("select pg_terminate_backend(pid) {ours}"));
             }
+            Fault::ServerRestarts => runtime().block_on(stage.own_server().stop(Stop::Fast)).unwrap(),
             Fault::TableIsLocked => {
                 let holder = stage.database.sit_down();
                 // The table may not be there; then nothing is in the way.
                 drop(holder.ask("begin; lock table pages in access share mode"));
-                std::thread::sleep(FOR);
+                return Some(holder);
             }
             Fault::ReloadOfNonsense => {
                 std::fs::write(stage.path("rollbackd.toml"), "name = 7").unwrap();
                 daemon.signal(Signal::HUP);
             }
         }
-        std::thread::sleep(FOR);
-        self.mends(fault);
+        None
     }
 
     /// Everything works again.
@@ -241,7 +267,7 @@ impl Soak {
                 self.stage.cli(&["window", "resolved", "--reason", "everything works again"]);
                 Err(state)
             }
-            Some(state) if ["passed", "refused", "cancelled", "recovered"].contains(&state.as_str()) => Ok(state),
+            Some(state) if ENDS.contains(&state.as_str()) => Ok(state),
             state => Err(state.unwrap_or_default()),
         });
         if helped { format!("{end} with a person's help") } else { end }
@@ -256,10 +282,7 @@ impl Soak {
         let told = self.stage.hooks.bodies();
         let mut ends: Vec<&str> = told
             .iter()
-            .filter(|body| {
-                let event = body["type"].as_str().unwrap_or_default();
-                ["window.passed", "window.refused", "window.cancelled", "rollback.recovered"].contains(&event)
-            })
+            .filter(|body| TOLD.contains(&body["type"].as_str().unwrap_or_default()))
             .map(|body| body["data"]["window"].as_str().unwrap_or_default())
             .collect();
         ends.sort_unstable();

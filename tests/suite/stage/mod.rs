@@ -27,7 +27,7 @@ use tokio::runtime::Runtime;
 
 pub(crate) use self::application::{Application, Mood};
 pub(crate) use self::browser::read_between;
-pub(crate) use self::database::{Database, Facts};
+pub(crate) use self::database::{Database, Facts, Sitting};
 pub(crate) use self::hooks::Hooks;
 pub(crate) use self::mail::{Behaviour, Mail};
 pub(crate) use self::plan::{DROP, Plan, QUARANTINE, script};

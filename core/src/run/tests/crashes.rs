@@ -180,8 +180,7 @@ fn a_program_that_is_down_for_long_still_comes_to_an_end() {
     assert!(tally.points > 500, "too few points: {tally:?}");
 }
 
-/// Up to four crashes anywhere, some of them close together, each with a time of being down of its own choice.
-/// `CRASH_SEED=7 cargo test -p rollbackd-core one_schedule -- --ignored --nocapture` shows one again.
+/// Up to four crashes anywhere, some of them close together; how long each keeps the program down is the schedule's own.
 fn schedule(seed: u64, wholes: &BTreeMap<i64, Vec<(&'static str, World)>>, tally: &mut Tally) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let wholes: Vec<_> = wholes.values().collect();
@@ -201,26 +200,20 @@ fn schedule(seed: u64, wholes: &BTreeMap<i64, Vec<(&'static str, World)>>, tally
     crash(&format!("CRASH_SEED={seed}, {name}"), whole, &crashes, tally);
 }
 
-fn schedules(seeds: impl Iterator<Item = u64>) -> Tally {
-    let wholes = [3, 40, 600].map(|down| (down, wholes(down).collect())).into();
-    let mut tally = Tally::default();
-    seeds.for_each(|seed| schedule(seed, &wholes, &mut tally));
-    tally
-}
-
+/// `CRASH_SEED=7 cargo test -p rollbackd-core thousands -- --nocapture` runs that one again.
 #[test]
 fn thousands_of_schedules_of_crashes_change_nothing_or_call_an_operator() {
-    let tally = schedules(0..3000);
+    let wholes = [3, 40, 600].map(|down| (down, wholes(down).collect())).into();
+    let mut tally = Tally::default();
+    if let Ok(seed) = std::env::var("CRASH_SEED") {
+        schedule(seed.parse().expect("CRASH_SEED is a number"), &wholes, &mut tally);
+        println!("{tally:?}");
+        return;
+    }
+    (0..3000).for_each(|seed| schedule(seed, &wholes, &mut tally));
     println!("schedules: {tally:?}");
     // In a third of them the program is down for longer than a rollback may take.
     assert!(tally.worse * 10 < tally.points, "an operator is called too often: {tally:?}");
-}
-
-#[test]
-#[ignore = "shows one schedule again: CRASH_SEED="]
-fn one_schedule() {
-    let seed = std::env::var("CRASH_SEED").expect("CRASH_SEED").parse().expect("a number");
-    println!("{:?}", schedules(std::iter::once(seed)));
 }
 
 #[test]
